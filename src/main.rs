@@ -1,0 +1,2 @@
+//! The `cryptonym` command.
+fn main() {}
