@@ -3,6 +3,8 @@
 //! The RFCs' own examples stand in this file. The large public sets (Wycheproof) are read from a folder beside the repository
 //! and skipped, aloud, where it is absent.
 
+#![allow(clippy::print_stdout)] // what was skipped is said aloud
+
 use cryptonym::token::cipher::{SivKey, hkdf_sha256, hmac_sha256, siv_open, siv_seal};
 use serde_json::Value;
 use std::path::PathBuf;

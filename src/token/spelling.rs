@@ -206,16 +206,17 @@ pub(super) fn write_body(bytes: &[u8], out: &mut String) {
     out.reserve(body_chars(bytes.len()));
     let mut groups = bytes.chunks_exact(3);
     for group in &mut groups {
-        let bits = u32::from(group[0]) << 16 | u32::from(group[1]) << 8 | u32::from(group[2]);
-        for shift in [18, 12, 6, 0] {
-            out.push(char::from(symbol((bits >> shift) as u8)));
-        }
+        push_symbols(u32::from_be_bytes([0, group[0], group[1], group[2]]), 4, out);
     }
     let rest = groups.remainder();
-    let bits = rest.iter().fold(0, |bits, &b| bits << 8 | u32::from(b)) << (24 - 8 * rest.len());
-    for i in 0..=rest.len() {
-        out.push(char::from(symbol((bits >> (18 - 6 * i)) as u8)));
-    }
+    let at = |i: usize| rest.get(i).copied().unwrap_or(0);
+    push_symbols(u32::from_be_bytes([0, at(0), at(1), 0]), 1 + rest.len(), out);
+}
+
+/// Appends the first `count` symbols of 24 bits.
+fn push_symbols(bits: u32, count: usize, out: &mut String) {
+    let symbols = [18, 12, 6, 0].map(|shift| symbol((bits >> shift) as u8));
+    out.push_str(std::str::from_utf8(&symbols[..count]).expect("symbols are ASCII"));
 }
 
 /// The bytes of a body that `well_formed` has seen.
