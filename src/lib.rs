@@ -5,3 +5,4 @@ pub mod limits;
 pub mod names;
 pub mod policy;
 pub mod secret;
+pub mod token;

@@ -1,0 +1,187 @@
+//! Published vectors through our own functions: whoever changes a cipher, or a library beneath one, sees it here.
+//!
+//! The RFCs' own examples stand in this file. The large public sets (Wycheproof) are read from a folder beside the repository
+//! and skipped, aloud, where it is absent.
+
+#![allow(clippy::print_stdout)] // what was skipped is said aloud
+
+use cryptonym::token::cipher::{SivKey, hkdf_sha256, hmac_sha256, siv_open, siv_seal};
+use serde_json::Value;
+use std::path::PathBuf;
+use zeroize::Zeroizing;
+
+fn hex(text: &str) -> Vec<u8> {
+    assert!(text.len().is_multiple_of(2), "vectors have whole bytes");
+    (0..text.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(&text[i..i + 2], 16).expect("vectors are hexadecimal"))
+        .collect()
+}
+
+fn shared(path: &str) -> Option<Value> {
+    let root = std::env::var_os("CRYPTONYM_SHARED")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared")), PathBuf::from);
+    match std::fs::read(root.join("data/crypto").join(path)) {
+        Ok(bytes) => Some(serde_json::from_slice(&bytes).expect("vector files are JSON")),
+        Err(_) => {
+            println!("skipped: no ../shared");
+            None
+        }
+    }
+}
+
+/// AES-192-SIV (48 bytes) is no cipher of ours.
+fn siv_key(bytes: &[u8]) -> Option<SivKey> {
+    match bytes.len() {
+        32 => Some(SivKey::Aes128(Zeroizing::new(bytes.try_into().unwrap()))),
+        64 => Some(SivKey::Aes256(Zeroizing::new(bytes.try_into().unwrap()))),
+        _ => None,
+    }
+}
+
+#[track_caller]
+fn siv(key: &str, components: &[&str], plaintext: &str, sealed: &str) {
+    let key = siv_key(&hex(key)).expect("32 or 64 bytes");
+    let components: Vec<Vec<u8>> = components.iter().map(|c| hex(c)).collect();
+    let components: Vec<&[u8]> = components.iter().map(Vec::as_slice).collect();
+    assert_eq!(siv_seal(&key, &components, &hex(plaintext)), hex(sealed));
+    assert_eq!(*siv_open(&key, &components, &hex(sealed)).expect("it verifies"), hex(plaintext));
+    for bit in 0..hex(sealed).len() * 8 {
+        let mut changed = hex(sealed);
+        changed[bit / 8] ^= 1 << (bit % 8);
+        assert!(siv_open(&key, &components, &changed).is_none(), "bit {bit} may not be changed");
+    }
+}
+
+#[test]
+fn aes_siv_of_rfc_5297() {
+    // Appendix A.1: deterministic.
+    siv(
+        "fffefdfcfbfaf9f8f7f6f5f4f3f2f1f0f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff",
+        &["101112131415161718191a1b1c1d1e1f2021222324252627"],
+        "112233445566778899aabbccddee",
+        "85632d07c6e8f37f950acd320a2ecc9340c02b9690c4dc04daef7f6afe5c",
+    );
+    // Appendix A.2: three components, the last of them the nonce.
+    siv(
+        "7f7e7d7c7b7a79787776757473727170404142434445464748494a4b4c4d4e4f",
+        &[
+            "00112233445566778899aabbccddeeffdeaddadadeaddadaffeeddccbbaa99887766554433221100",
+            "102030405060708090a0",
+            "09f911029d74e35bd84156c5635688c0",
+        ],
+        "7468697320697320736f6d6520706c61696e7465787420746f20656e6372797074207573696e67205349562d414553",
+        "7bdb6e3b432667eb06f4d14bff2fbd0fcb900f2fddbe404326601965c889bf17dba77ceb094fa663b7a3f748ba8af829ea64ad544a272e9c485b62a3fd5c0d",
+    );
+}
+
+#[test]
+fn hmac_sha256_of_rfc_4231() {
+    let cases = [
+        (
+            "0b".repeat(20),
+            "4869205468657265".into(),
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+        ),
+        (
+            "4a656665".into(),
+            "7768617420646f2079612077616e7420666f72206e6f7468696e673f".into(),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+        ),
+        ("aa".repeat(20), "dd".repeat(50), "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe"),
+        (
+            "0102030405060708090a0b0c0d0e0f10111213141516171819".into(),
+            "cd".repeat(50),
+            "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b",
+        ),
+    ];
+    for (key, message, mac) in cases {
+        assert_eq!(hmac_sha256(&hex(&key), &hex(&message))[..], hex(mac));
+    }
+}
+
+#[test]
+fn hkdf_sha256_of_rfc_5869() {
+    // Appendix A.1, A.3.
+    let cases = [
+        (
+            "000102030405060708090a0b0c",
+            "f0f1f2f3f4f5f6f7f8f9",
+            "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
+        ),
+        ("", "", "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8"),
+    ];
+    for (salt, info, expected) in cases {
+        let mut okm = [0; 42];
+        hkdf_sha256(&[0x0b; 22], &hex(salt), &hex(info), &mut okm).expect("42 bytes are few");
+        assert_eq!(okm[..], hex(expected));
+    }
+    assert!(hkdf_sha256(&[0; 32], &[], &[], &mut vec![0; 255 * 32]).is_some());
+    assert!(hkdf_sha256(&[0; 32], &[], &[], &mut vec![0; 255 * 32 + 1]).is_none());
+}
+
+/// Runs `check(group, test)` over a Wycheproof file, and says how many there were.
+fn wycheproof(file: &str, mut check: impl FnMut(&Value, &Value, bool)) -> usize {
+    let Some(file) = shared(file) else { return 0 };
+    let mut count = 0;
+    for group in file["testGroups"].as_array().expect("groups") {
+        for test in group["tests"].as_array().expect("tests") {
+            check(group, test, test["result"] == "valid");
+            count += 1;
+        }
+    }
+    assert!(count > 0, "the file holds vectors");
+    count
+}
+
+fn bytes(test: &Value, field: &str) -> Vec<u8> {
+    hex(test[field].as_str().unwrap_or_else(|| panic!("a vector has {field}")))
+}
+
+#[test]
+fn aes_siv_of_wycheproof() {
+    let mut other_ciphers = 0;
+    let count = wycheproof("wycheproof/aes_siv_cmac_test.json", |_, test, valid| {
+        let Some(key) = siv_key(&bytes(test, "key")) else {
+            other_ciphers += 1;
+            return;
+        };
+        let (aad, sealed) = (bytes(test, "aad"), bytes(test, "ct"));
+        let opened = siv_open(&key, &[&aad], &sealed);
+        assert_eq!(opened.is_some(), valid, "test {}", test["tcId"]);
+        if valid {
+            assert_eq!(*opened.unwrap(), bytes(test, "msg"), "test {}", test["tcId"]);
+            assert_eq!(siv_seal(&key, &[&aad], &bytes(test, "msg")), sealed, "test {}", test["tcId"]);
+        }
+    });
+    assert!(count == 0 || count > 2 * other_ciphers, "most of {count} vectors have keys of ours");
+}
+
+#[test]
+fn hmac_sha256_of_wycheproof() {
+    wycheproof("wycheproof/hmac_sha256_test.json", |group, test, valid| {
+        let shown = group["tagSize"].as_u64().expect("tagSize") as usize / 8;
+        let mac = hmac_sha256(&bytes(test, "key"), &bytes(test, "msg"));
+        assert_eq!(mac[..shown] == bytes(test, "tag"), valid, "test {}", test["tcId"]);
+    });
+}
+
+#[test]
+fn hkdf_sha256_of_wycheproof() {
+    wycheproof("wycheproof/hkdf_sha256_test.json", |_, test, valid| {
+        let mut okm = vec![0; test["size"].as_u64().expect("size") as usize];
+        let done = hkdf_sha256(&bytes(test, "ikm"), &bytes(test, "salt"), &bytes(test, "info"), &mut okm);
+        assert_eq!(done.is_some() && okm == bytes(test, "okm"), valid, "test {}", test["tcId"]);
+    });
+}
+
+#[test]
+fn aes_siv_of_the_rfc_folder() {
+    let Some(file) = shared("rfc/rfc5297_aes_siv.json") else { return };
+    for test in file["tests"].as_array().expect("tests") {
+        let components: Vec<&str> =
+            test["ad"].as_array().expect("ad").iter().map(|c| c.as_str().expect("hex")).collect();
+        let field = |name: &str| test[name].as_str().expect("hex");
+        siv(field("key"), &components, field("pt"), field("ct"));
+    }
+}
