@@ -81,6 +81,7 @@ fn every_element_of_every_release_is_in_the_schema() {
                     | "DomainResource"
                     | "Element"
                     | "BackboneElement"
+                    | "DataType"
                     | "CanonicalResource"
                     | "MetadataResource"
             ) {

@@ -5,6 +5,9 @@
 //! specification does not define is `None` or a typed error, and no error carries a piece of the text it is about.
 //! The tables are checked in under `tables/` and written by `tools/tables.py`.
 
+pub mod about;
+pub mod date;
 pub mod schema;
+pub mod search;
 
 pub use schema::{Category, Element, JsonKind, Kind, Primitive, Release, Schema, TypeDef, TypeId, definitional};
