@@ -7,6 +7,8 @@
 
 pub mod about;
 pub mod date;
+pub mod query;
+pub mod reference;
 pub mod schema;
 pub mod search;
 
