@@ -3,7 +3,9 @@
 //! Both lie outside the repository (`../shared`, or where `CRYPTONYM_SHARED` points); without them these tests say so and
 //! pass. What is said about the tables without outside help stands beside the code in `src/fhir/`.
 
-use cryptonym::fhir::{JsonKind, Kind, Release, Schema, TypeId};
+use cryptonym::fhir::date::FhirDate;
+use cryptonym::fhir::reference::{Reference, ReferenceError, RequestUrl};
+use cryptonym::fhir::{JsonKind, Kind, Primitive, Release, Schema, TypeId};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -192,4 +194,74 @@ fn the_official_examples_of_r4b_hold_nothing_unknown() {
 #[test]
 fn the_official_examples_of_r5_hold_nothing_unknown() {
     examples(Release::R5, "data/fhir-r5-examples-json", 421, &[]);
+}
+
+/// Hands every primitive of a resource to `each`, with its type, the key and the name of the type that has the key.
+fn leaves(schema: &Schema, resource: &Value, each: &mut dyn FnMut(&'static str, &'static str, Primitive, &Value)) {
+    if let Some(id) = resource.get("resourceType").and_then(Value::as_str).and_then(|name| schema.resource(name)) {
+        object_leaves(schema, id, resource, each);
+    }
+}
+
+fn object_leaves(
+    schema: &Schema,
+    id: TypeId,
+    value: &Value,
+    each: &mut dyn FnMut(&'static str, &'static str, Primitive, &Value),
+) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let Some(element) = schema.element(id, key) else { continue };
+        for item in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
+            match element.kind {
+                Kind::Primitive(primitive) => each(schema.definition(id).name, element.name, primitive, item),
+                Kind::Complex(id) => object_leaves(schema, id, item, each),
+                Kind::Resource => leaves(schema, item, each),
+            }
+        }
+    }
+}
+
+/// What the grammars of references and dates make of every leaf of the official examples. Exceptions are listed.
+#[test]
+fn the_grammars_understand_the_official_examples() {
+    let Some(folder) = shared("data/fhir-r4-examples-json") else { return };
+    let schema = Schema::of(Release::R4);
+    let (mut references, mut dates) = (0, 0);
+    let mut strangers: BTreeSet<String> = BTreeSet::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let value =
+            std::fs::read_to_string(file.unwrap().path()).ok().and_then(|text| serde_json::from_str(&text).ok());
+        leaves(schema, &value.unwrap_or_default(), &mut |type_name, key, primitive, value| {
+            let text = value.as_str().unwrap_or_default();
+            let error = match (type_name, key) {
+                ("Reference", "reference") | ("Bundle.entry", "fullUrl") => {
+                    references += 1;
+                    Reference::parse(Release::R4, text).err().map(|error| error.to_string())
+                }
+                ("Bundle.entry.request", "url") => {
+                    references += 1;
+                    // The method stands beside; this is about the shape.
+                    let parse = |method| RequestUrl::parse(Release::R4, method, text);
+                    parse("GET").or_else(|_| parse("POST")).err().map(|error| error.to_string())
+                }
+                _ if matches!(primitive, Primitive::Date | Primitive::DateTime | Primitive::Instant) => {
+                    dates += 1;
+                    match FhirDate::parse(primitive, text) {
+                        Ok(date) if date.to_string() == text => None,
+                        Ok(_) => Some("written differently".to_owned()),
+                        Err(error) if value.is_string() => Some(error.to_string()),
+                        Err(_) => None, // null beside an extension
+                    }
+                }
+                _ => None,
+            };
+            if let Some(error) = error {
+                strangers.insert(format!("{type_name}.{key}: {error}"));
+            }
+        });
+    }
+    assert!(references > 2000 && dates > 2000, "{references} references, {dates} dates");
+    let found: Vec<&str> = strangers.iter().map(String::as_str).collect();
+    // One bundle addresses its requests by absolute URL; bundle.html wants them relative to the server.
+    assert_eq!(found, [format!("Bundle.entry.request.url: {}", ReferenceError::Absolute)]);
 }

@@ -39,6 +39,9 @@ pub enum ReferenceError {
     /// None of the known forms.
     #[error("none of the forms that FHIR defines for a reference or request URL")]
     Form,
+    /// An absolute URL as the address of a request.
+    #[error("an absolute URL where FHIR wants one relative to the server")]
+    Absolute,
     /// The form is known, but not with this HTTP method.
     #[error("a request that FHIR does not define with this HTTP method")]
     Method,
@@ -279,6 +282,9 @@ impl<'a> RequestUrl<'a> {
         }
         if target.contains('#') {
             return Err(ReferenceError::Form);
+        }
+        if target.starts_with("http://") || target.starts_with("https://") {
+            return Err(ReferenceError::Absolute);
         }
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -633,7 +639,7 @@ mod tests {
             ("GET", "Patient/1/_history/2/3", Err(E::Form)),
             ("GET", "Nothing", Err(E::Type)),
             ("GET", "Nothing/1", Err(E::Type)),
-            ("GET", "https://h/Patient/1", Err(E::Segment)),
+            ("GET", "https://h/Patient/1", Err(E::Absolute)),
             ("GET", "urn:uuid:1", Err(E::Type)),
             ("GET", "Patient/a_b", Err(E::Id)),
             ("GET", "Patient/1/_history/a_b", Err(E::Id)),
