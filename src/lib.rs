@@ -1,9 +1,12 @@
 //! cryptonym: a TLS reverse proxy that rewrites identity in FHIR traffic into keyed pseudonyms, and back.
 //! The map of this library is `ARCHITECTURE.md`; each room opens with a letter to its reader.
 
+pub mod action;
 pub mod fhir;
 pub mod limits;
 pub mod names;
 pub mod policy;
+pub mod rewrite;
+pub mod rules;
 pub mod secret;
 pub mod token;

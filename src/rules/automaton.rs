@@ -205,6 +205,8 @@ pub struct Automaton {
     pub shapes: Vec<Shape>,
     /// Switches of states that have them.
     pub switches: Vec<Switch>,
+    /// The slot of a whole document: any resource.
+    pub slot: StateId,
     /// Root state by resource type: standing on its own, contained.
     pub roots: HashMap<&'static str, [StateId; 2]>,
 }

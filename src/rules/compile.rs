@@ -8,6 +8,7 @@ use super::automaton::*;
 use super::file::{self, RulesFile};
 use super::path::{self, Path, Step};
 use super::{Mistake, packs};
+use crate::fhir::about::{self, LifeDate, Subject};
 use crate::fhir::{self, Category, Kind, Primitive, Release, Schema, TypeId};
 use crate::limits;
 use crate::names::Class;
@@ -248,8 +249,12 @@ struct Compiler {
     unknown: Unknown,
     no_subject: NoSubject,
     claim: Claim,
-    element_type: TypeId,
+    /// Any datatype: from it a twin `_x` takes the two members that every element has, `id` and `extension`.
+    plain_type: TypeId,
 }
+
+/// The name of a twin's shape, and of the owner of its members in `types` (`Element.extension`).
+const ELEMENT: &str = "Element";
 
 fn wrong(line: u64, what: impl Into<String>, advice: impl Into<String>) -> Mistake {
     Mistake { line, what: what.into(), advice: advice.into() }
@@ -316,7 +321,7 @@ impl Compiler {
             return Err(mistakes);
         };
         let schema = Schema::of(release);
-        let element_type = schema.type_named("Element").expect("every release defines Element");
+        let plain_type = schema.type_named("Period").expect("every release defines Period");
         let mut compiler = Compiler {
             schema,
             release,
@@ -338,7 +343,7 @@ impl Compiler {
             unknown,
             no_subject,
             claim,
-            element_type,
+            plain_type,
         };
         compiler.read_elements(file);
         compiler.read_types(file);
@@ -528,7 +533,9 @@ impl Compiler {
     fn mark_subjects(&mut self) {
         let schema = self.schema;
         for (_, definition) in schema.types().filter(|(_, d)| d.category == Category::Resource) {
-            for path in fhir::subject_paths(definition.name) {
+            // A Patient is its own subject: the decider knows its id without a mark.
+            let Some(Subject::References(paths)) = about::subject(self.release, definition.name) else { continue };
+            for path in paths.split('|') {
                 let steps = path.split('.').map(|name| Step::Child(name.to_owned())).collect();
                 let path = Path { root: Some(definition.name.to_owned()), steps };
                 self.paths.push(PathRule { path, effect: Effect::Subject });
@@ -574,6 +581,18 @@ impl Compiler {
             });
             self.automaton.roots.insert(name, pair);
         }
+        self.automaton.slot = self.state(Key {
+            place: Place::Slot { contained: false },
+            positions: Vec::new(),
+            element: None,
+            maybe: Vec::new(),
+            types: None,
+            kind: DateKind::Event,
+            listed: None,
+            decided: false,
+            subject: false,
+            modifier: false,
+        });
         while let Some((id, key)) = self.queue.pop() {
             self.expand(id, key);
         }
@@ -634,7 +653,7 @@ impl Compiler {
     fn expand(&mut self, id: StateId, key: Key) {
         match key.place {
             Place::Object { type_id, root } => self.expand_object(id, key, type_id, root),
-            Place::Twin { .. } => self.expand_object(id, key, self.element_type, None),
+            Place::Twin { .. } => self.expand_object(id, key, self.plain_type, None),
             Place::Leaf { owner, element, root } => {
                 let (leaf, watch) = self.leaf(&key, owner, element, root);
                 self.automaton.leaves.push(leaf);
@@ -657,8 +676,8 @@ impl Compiler {
     fn expand_object(&mut self, id: StateId, key: Key, type_id: TypeId, root: Option<bool>) {
         let schema = self.schema;
         let definition = schema.definition(type_id);
-        let shape = self.shape(type_id, definition.category == Category::Resource);
         let twin = matches!(key.place, Place::Twin { .. });
+        let shape = self.shape(type_id, twin);
         if !key.decided && !twin {
             let switch = self.switch(&key, type_id, shape);
             if let Some(switch) = switch {
@@ -675,8 +694,12 @@ impl Compiler {
         let members = self.automaton.shapes[shape as usize].members.len();
         self.automaton.targets.resize(row as usize + members, 0);
         let mut edge = 0usize;
+        let owner_name = if twin { ELEMENT } else { definition.name };
         for (index, element) in definition.elements.iter().enumerate() {
-            let target = self.child(&here, type_id, index as u16, element, root);
+            if twin && !in_twin(element) {
+                continue;
+            }
+            let target = self.child(&here, type_id, owner_name, index as u16, element, root);
             self.automaton.targets[row as usize + edge] = target;
             edge += 1;
             if matches!(element.kind, Kind::Primitive(_)) && has_twin(definition, element) {
@@ -685,7 +708,7 @@ impl Compiler {
                 edge += 1;
             }
         }
-        if definition.category == Category::Resource {
+        if definition.category == Category::Resource && !twin {
             let mut place = here.clone();
             place.place = Place::ResourceType;
             place.positions.clear();
@@ -707,14 +730,14 @@ impl Compiler {
     }
 
     /// The members of a type, in the order of edges: each element, a primitive's twin right behind it, `resourceType` last.
-    fn shape(&mut self, type_id: TypeId, resource: bool) -> u16 {
-        if let Some(&shape) = self.shapes.get(&(type_id, resource)) {
+    fn shape(&mut self, type_id: TypeId, twin: bool) -> u16 {
+        if let Some(&shape) = self.shapes.get(&(type_id, twin)) {
             return shape;
         }
         let schema = self.schema;
         let definition = schema.definition(type_id);
         let mut members = Vec::new();
-        for element in &definition.elements {
+        for element in definition.elements.iter().filter(|e| !twin || in_twin(e)) {
             let form = match element.kind {
                 Kind::Primitive(p) => match p.json() {
                     fhir::JsonKind::String => Form::String,
@@ -731,41 +754,40 @@ impl Compiler {
                 members.push(Member { name, many, required: false, twin: true, form: Form::Object });
             }
         }
-        if resource {
+        if definition.category == Category::Resource && !twin {
             members.push(Member { name: "resourceType", many: false, required: true, twin: false, form: Form::ResourceType });
         }
-        self.automaton.shapes.push(Shape::new(type_id, definition.name, members));
+        let name = if twin { ELEMENT } else { definition.name };
+        self.automaton.shapes.push(Shape::new(type_id, name, members));
         let shape = (self.automaton.shapes.len() - 1) as u16;
-        self.shapes.insert((type_id, resource), shape);
+        self.shapes.insert((type_id, twin), shape);
         shape
     }
 
-    fn child(&mut self, from: &Key, owner: TypeId, index: u16, element: &fhir::Element, root: Option<bool>) -> StateId {
+    fn child(
+        &mut self,
+        from: &Key,
+        owner: TypeId,
+        owner_name: &str,
+        index: u16,
+        element: &fhir::Element,
+        root: Option<bool>,
+    ) -> StateId {
         let schema = self.schema;
         let (place, type_name) = match element.kind {
             Kind::Primitive(p) => (Place::Leaf { owner, element: index, root }, p.name()),
-            Kind::Complex(type_id) => {
-                (Place::Object { type_id, root: None }, schema.definition(type_id).name)
-            }
+            Kind::Complex(type_id) => (Place::Object { type_id, root: None }, schema.definition(type_id).name),
             Kind::Resource => {
-                let contained = element.name == "contained";
-                let slot = Key {
-                    place: Place::Slot { contained },
-                    positions: Vec::new(),
-                    element: from.element,
-                    maybe: Vec::new(),
-                    types: None,
-                    kind: DateKind::Event,
-                    listed: None,
-                    decided: false,
-                    subject: false,
-                    modifier: false,
-                };
-                // A rule on an ancestor of a slot (remove a whole entry) is not carried into the resource: it has its own root.
-                return self.state(Key { element: None, ..slot });
+                // A resource in a slot is decided by its own root; of the rules around it only one that removes the slot counts.
+                let place = Place::Slot { contained: element.name == "contained" };
+                let key = self.below(from, place, owner_name, element, "Resource");
+                let rule = key.element.or(key.types).filter(|&r| self.rules[r as usize].action == Action::Remove);
+                let (positions, maybe) = (Vec::new(), Vec::new());
+                let kind = DateKind::Event;
+                return self.state(Key { positions, maybe, element: rule, types: None, kind, modifier: false, ..key });
             }
         };
-        let mut key = self.below(from, place, owner, element, type_name);
+        let mut key = self.below(from, place, owner_name, element, type_name);
         if element.name == "modifierExtension" {
             key.modifier = true;
         }
@@ -779,13 +801,13 @@ impl Compiler {
 
     fn twin(&mut self, from: &Key, owner: TypeId, index: u16, element: &fhir::Element) -> StateId {
         let Kind::Primitive(primitive) = element.kind else { unreachable!("only primitives have twins") };
-        let key = self.below(from, Place::Twin { owner, element: index }, owner, element, primitive.name());
-        self.state(Key { listed: None, ..key })
+        let owner_name = self.schema.definition(owner).name;
+        let key = self.below(from, Place::Twin { owner, element: index }, owner_name, element, primitive.name());
+        self.state(Key { listed: None, subject: false, ..key })
     }
 
     /// What holds at an element, coming from its parent.
-    fn below(&mut self, from: &Key, place: Place, owner: TypeId, element: &fhir::Element, type_name: &str) -> Key {
-        let owner_name = self.schema.definition(owner).name;
+    fn below(&mut self, from: &Key, place: Place, owner_name: &str, element: &fhir::Element, type_name: &str) -> Key {
         let complex = matches!(element.kind, Kind::Complex(_));
         let mut key = Key {
             place,
@@ -793,10 +815,10 @@ impl Compiler {
             element: from.element,
             maybe: from.maybe.clone(),
             types: self.own_rule(owner_name, element, complex.then_some(type_name)).or(from.types),
-            kind: match fhir::date_kind(owner_name, element.name) {
-                Some(fhir::DateKind::Birth) => DateKind::Birth,
-                Some(fhir::DateKind::Death) => DateKind::Death,
-                Some(fhir::DateKind::Server) => DateKind::Server,
+            kind: match about::life_date(owner_name, element.name) {
+                Some(LifeDate::Birth) => DateKind::Birth,
+                Some(LifeDate::Death) => DateKind::Death,
+                None if about::server_time(owner_name, element.name) => DateKind::Server,
                 None => from.kind,
             },
             listed: None,
@@ -986,20 +1008,17 @@ impl Compiler {
                 Action::Token { .. } | Action::Shift { .. } => watch |= WATCH_OUT | WATCH_BACK,
             }
         }
-        // Asked by switches, subjects, emptiness and seals, whatever is done with them.
-        if matches!(role, Role::ElementId | Role::CodingSystem | Role::ResourceId | Role::FullUrl | Role::RequestUrl)
+        // Asked by switches, subjects, requests, emptiness and seals, whatever is done with them.
+        let asked = matches!(role, Role::CodingSystem | Role::ResourceId | Role::FullUrl | Role::RequestUrl)
             || key.subject
-            || element.name == "system"
-            || element.name == "url" && definition.name == "Extension"
-            || self.is_tested(element.name)
-        {
+            || definition.name == "Bundle.entry.request" && element.name == "method"
+            || self.is_tested(element.name);
+        if asked || role == Role::ElementId || element.name == "url" && definition.name == "Extension" {
             watch |= WATCH_OUT;
         }
-        if matches!(role, Role::CodingSystem | Role::ResourceId | Role::FullUrl | Role::RequestUrl) || key.subject {
+        // Coming back also the code of what may be a seal.
+        if asked || definition.name == "Coding" && element.name == "code" {
             watch |= WATCH_BACK;
-        }
-        if definition.name == "Coding" && element.name == "code" {
-            watch |= WATCH_BACK; // a seal's code
         }
         if key.subject {
             watch |= SUBJECT;
@@ -1023,7 +1042,7 @@ impl Compiler {
                     let leaf = automaton.leaves[leaf as usize];
                     certain[id] = leaf.action == Action::Remove;
                 }
-                Node::Slot { .. } => certain[id] = false,
+                Node::Slot { .. } => {} // settled below
                 Node::Object { .. } => {}
             }
         }
@@ -1036,6 +1055,9 @@ impl Compiler {
                 if !all_remove || coded {
                     certain[id as usize] = false;
                 }
+            }
+            if let Place::Slot { .. } = key.place {
+                certain[id as usize] = key.element.is_some();
             }
             // Resource roots never go as a whole.
             if let Place::Object { root: Some(_), .. } = key.place {
@@ -1070,7 +1092,7 @@ impl Compiler {
             }
         }
         for (id, state) in automaton.states.iter_mut().enumerate() {
-            if certain[id] && matches!(state.node, Node::Object { .. }) && state.flags & MODIFIER == 0 {
+            if certain[id] && state.flags & MODIFIER == 0 {
                 state.flags |= REMOVED_WHOLE | WATCH_OUT;
             }
         }
@@ -1109,6 +1131,21 @@ impl Compiler {
                 ));
             }
         }
+        let shifts: BTreeSet<(u16, bool)> = self
+            .rules
+            .iter()
+            .filter_map(|r| match r.action {
+                Action::Shift { days, weekday } => Some((days, weekday)),
+                _ => None,
+            })
+            .collect();
+        if shifts.len() > 1 {
+            self.mistakes.push(wrong(
+                0,
+                "shift: rules differ in `days` or `weekday`",
+                "one patient has one offset: write the same in every shift of a pack",
+            ));
+        }
         if !self.mistakes.is_empty() {
             self.mistakes.sort_by_key(|m| m.line);
             self.mistakes.dedup();
@@ -1144,6 +1181,11 @@ impl Key {
 /// `value[x]` → `value`.
 fn choice(declared: &str) -> &str {
     declared.strip_suffix("[x]").unwrap_or(declared)
+}
+
+/// The members of a twin.
+fn in_twin(element: &fhir::Element) -> bool {
+    matches!(element.name, "id" | "extension")
 }
 
 /// `Element.id`, `Extension.url` and resource ids are plain members without a twin (json.html); `Narrative.div` has none either.
