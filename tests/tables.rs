@@ -3,9 +3,11 @@
 //! Both lie outside the repository (`../shared`, or where `CRYPTONYM_SHARED` points); without them these tests say so and
 //! pass. What is said about the tables without outside help stands beside the code in `src/fhir/`.
 
+#![allow(clippy::print_stderr)] // a test that is skipped says so
+
 use cryptonym::fhir::date::FhirDate;
 use cryptonym::fhir::reference::{Reference, ReferenceError, RequestUrl};
-use cryptonym::fhir::{JsonKind, Kind, Primitive, Release, Schema, TypeId};
+use cryptonym::fhir::{JsonKind, Kind, Primitive, Release, Schema, TypeId, query, search};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -97,6 +99,18 @@ fn every_element_of_every_release_is_in_the_schema() {
         assert!(mistakes.is_empty(), "{file}: {mistakes:#?}");
         assert!(rows > 7000, "{file}: only {rows} rows");
     }
+}
+
+#[test]
+fn the_search_parameters_are_those_of_the_release() {
+    let Some(path) = shared("tables/search_params_r4.tsv") else { return };
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split('\t').collect::<Vec<_>>());
+    let expected: BTreeSet<_> = rows.map(|row| (row[0].to_owned(), row[1].to_owned(), row[2].to_owned())).collect();
+    let found = search::parameters(Release::R4)
+        .iter()
+        .map(|row| (row.resource.to_owned(), row.code.to_owned(), format!("{:?}", row.kind).to_ascii_lowercase()));
+    assert_eq!(found.collect::<BTreeSet<_>>(), expected);
 }
 
 /// Walks a resource and reports every key or value that the schema would not expect, as `Type.key: what`.
@@ -264,4 +278,59 @@ fn the_grammars_understand_the_official_examples() {
     let found: Vec<&str> = strangers.iter().map(String::as_str).collect();
     // One bundle addresses its requests by absolute URL; bundle.html wants them relative to the server.
     assert_eq!(found, [format!("Bundle.entry.request.url: {}", ReferenceError::Absolute)]);
+}
+
+/// Requests that developers of a FHIR server wrote for it (`.http` files, `{{variables}}` stand for ids and the base).
+#[test]
+fn the_grammars_understand_real_requests() {
+    let Some(folder) = shared("data/fhir-http-requests") else { return };
+    let mut folders = vec![folder];
+    let (mut understood, mut strangers) = (0, BTreeSet::new());
+    while let Some(folder) = folders.pop() {
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|suffix| suffix == "http") {
+                for line in String::from_utf8_lossy(&std::fs::read(path).unwrap()).lines() {
+                    match request(line) {
+                        Some(Ok(())) => understood += 1,
+                        Some(Err(error)) => _ = strangers.insert(error),
+                        None => {}
+                    }
+                }
+            }
+        }
+    }
+    assert!(understood > 100, "{understood}");
+    // Not FHIR: operations and endpoints of that server alone, an operator `!=`, a slash before the query.
+    let own = ["$bulk-update", "/_operations/", "/searchparameter/", "/connect/", "_security!="];
+    strangers.retain(|stranger: &String| !own.iter().any(|word| stranger.contains(word)));
+    let expected =
+        format!("GET /Patient/?_id=smart-patient-A&_revinclude=Observation:subject: {}", ReferenceError::Segment);
+    assert_eq!(strangers.into_iter().collect::<Vec<_>>(), [expected]);
+}
+
+/// `None`: not a request to a FHIR endpoint.
+fn request(line: &str) -> Option<Result<(), String>> {
+    let mut words = line.split_whitespace();
+    let method = words.next().filter(|word| matches!(*word, "GET" | "POST" | "PUT" | "PATCH" | "DELETE"))?;
+    let target = words.next()?.trim_start_matches("https://");
+    let target = ["{{hostname}}", "{{fhirurl}}", "{{baseUrl}}"].iter().find_map(|base| target.strip_prefix(base))?;
+    let mut plain = String::new();
+    for (at, part) in target.split("{{").enumerate() {
+        plain.push_str(if at == 0 { part } else { "x1" });
+        plain.push_str(if at == 0 { "" } else { part.split_once("}}")?.1 });
+    }
+    Some(understand(method, &plain).map_err(|error| format!("{method} {target}: {error}")))
+}
+
+fn understand(method: &str, target: &str) -> Result<(), String> {
+    let url = RequestUrl::parse(Release::R4, method, target).map_err(|error| error.to_string())?;
+    let parts = query::pairs(url.query.unwrap_or_default().as_bytes(), 4096).map_err(|error| error.to_string())?;
+    for pair in parts {
+        query::Name::parse(Release::R4, &pair.name).map_err(|error| error.to_string())?;
+        query::split(&pair.value, ',').map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }

@@ -11,8 +11,8 @@ use super::schema::Release;
 pub enum Subject {
     /// Patient: its own id.
     OwnId,
-    /// References to Patient at these element paths below the resource (`participant.actor`). What points elsewhere
-    /// (Group, Device, Practitioner) is no patient; several patients are no single subject.
+    /// The references at this element path below the resource (`participant.actor`), those of them that point at a
+    /// Patient. What points elsewhere (Group, Device, Practitioner) is no patient; several patients are no single subject.
     References(&'static str),
     /// About nobody, about many, or only mentioning patients.
     Nobody,
@@ -23,11 +23,11 @@ pub fn subject(release: Release, resource_type: &str) -> Option<Subject> {
     if release != Release::R4 {
         return None;
     }
-    let paths = subject_rows().find(|(name, _)| *name == resource_type)?.1;
-    Some(match paths {
+    let path = subject_rows().find(|(name, _)| *name == resource_type)?.1;
+    Some(match path {
         "id" => Subject::OwnId,
         "-" => Subject::Nobody,
-        _ => Subject::References(paths),
+        _ => Subject::References(path),
     })
 }
 
@@ -106,12 +106,10 @@ mod tests {
             match subject(Release::R4, name).unwrap() {
                 Subject::OwnId => assert_eq!(name, "Patient"),
                 Subject::Nobody => {}
-                Subject::References(paths) => {
-                    for path in paths.split('|') {
-                        let (kind, targets) = resolve(schema, name, path);
-                        assert_eq!(kind, reference, "{name}.{path}");
-                        assert!(targets.is_empty() || targets.contains(&"Patient"), "{name}.{path}");
-                    }
+                Subject::References(path) => {
+                    let (kind, targets) = resolve(schema, name, path);
+                    assert_eq!(kind, reference, "{name}.{path}");
+                    assert!(targets.is_empty() || targets.contains(&"Patient"), "{name}.{path}");
                 }
             }
         }
