@@ -308,6 +308,34 @@ fn any(input: &[u8], at: usize, depth: usize) -> Scan<usize> {
     }
 }
 
+/// The member name in the streamed Bundle that begins (after white space) at `at`, and where its value begins.
+pub fn member_name(input: &[u8], at: usize) -> Result<(String, usize), Stop> {
+    let (quote, p) = space(input, at)?;
+    if quote != b'"' {
+        return refuse(Code::BadJson, p);
+    }
+    let (end, _) = string(input, p + 1)?;
+    if end - p > limits::NAME_BYTES_MAX {
+        return refuse(Code::UnknownElement, p);
+    }
+    let spelling = std::str::from_utf8(&input[p + 1..end]).or(refuse(Code::BadUtf8, p))?;
+    let Some(name) = super::text::decode(spelling) else { return refuse(Code::BadText, p) };
+    let (colon, q) = space(input, end + 1)?;
+    if colon != b':' {
+        return refuse(Code::BadJson, q);
+    }
+    Ok((name.into_owned(), q + 1))
+}
+
+/// The end of a value of any shape, validated and passed over.
+pub fn skip(input: &[u8], at: usize) -> Result<usize, Stop> {
+    let end = any(input, at, 1)?;
+    if std::str::from_utf8(&input[at..end]).is_err() {
+        return refuse(Code::BadUtf8, at);
+    }
+    Ok(end)
+}
+
 /// The `resourceType` of the object whose `{` is at `at`: usually its first member, else searched among its own members.
 fn resource_type(input: &[u8], at: usize) -> Scan<Option<String>> {
     let (mut first, mut p) = space(input, at + 1)?;
