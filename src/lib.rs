@@ -2,6 +2,11 @@
 //! The map of this library is `ARCHITECTURE.md`; each room opens with a letter to its reader.
 
 pub mod action;
+pub mod audit;
+#[cfg(feature = "cli")]
+pub mod batch;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod fhir;
 pub mod limits;
 pub mod names;

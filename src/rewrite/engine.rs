@@ -95,6 +95,11 @@ impl Engine {
         self.keys.domain()
     }
 
+    /// A keyed name for something that may not be named: a subject in the audit, a file.
+    pub fn handle(&self, text: &str) -> String {
+        self.keys.handle(text)
+    }
+
     /// Whether this caller may see anything of this class.
     pub(super) fn allows(&self, permit: Option<&Permit>, class: &Class) -> bool {
         permit.is_some_and(|p| p.allows(class))

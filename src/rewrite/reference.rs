@@ -49,10 +49,6 @@ impl<'w> Way<'w> {
     pub fn is_out(&self) -> bool {
         self.out
     }
-
-    fn allows(&self, class: &Class) -> bool {
-        self.permit.is_some_and(|p| p.allows(class))
-    }
 }
 
 type Changed = Result<bool, Code>;

@@ -4,7 +4,8 @@
 //! sealed as the text it is. Either way the text comes back byte for byte. Canonical spelling is the decoder's: RFC 4648
 //! section 4, padded, no stray bits, so one token has one spelling.
 
-use super::{ClassKeys, Revealed, Seen, TokenError, cipher, derivation};
+use super::siv::SIV_BYTES;
+use super::{ClassKeys, Revealed, Seen, TokenError};
 use crate::limits::TOKEN_PLAIN_BYTES_MAX;
 use crate::names::EpochId;
 use crate::policy::Permit;
@@ -32,10 +33,10 @@ impl ClassKeys {
             Ok(bytes) => (DECODED, Zeroizing::new(bytes)),
             Err(_) => (LITERAL, Zeroizing::new(text.as_bytes().to_vec())),
         };
-        let (epoch, key) = &self.epochs[self.writes];
-        let header = header(content, *epoch);
+        let keys = &self.epochs[self.writes];
+        let header = header(content, keys.id);
         let mut token = header.to_vec();
-        token.extend(cipher::siv_seal(key, &self.components(derivation::BINARY_LABEL, &header), &plain));
+        token.extend(keys.binary.seal(&[&header], &plain));
         STANDARD.encode_string(token, out);
         Ok(())
     }
@@ -62,8 +63,7 @@ impl ClassKeys {
     fn open_binary(&self, token: &[u8]) -> Option<Zeroizing<String>> {
         let (header, sealed) = token.split_at_checked(HEADER_BYTES)?;
         let epoch = EpochId::new(header[HEADER_BYTES - 1]).ok()?;
-        let components = self.components(derivation::BINARY_LABEL, header);
-        let plain = cipher::siv_open(self.key(epoch)?, &components, sealed)?;
+        let plain = self.epoch(epoch)?.binary.open(&[header], sealed)?;
         match header[MARKER.len()] {
             DECODED => Some(Zeroizing::new(STANDARD.encode(&plain))),
             LITERAL => match String::from_utf8(plain.to_vec()) {
@@ -87,6 +87,6 @@ fn header(content: u8, epoch: EpochId) -> [u8; HEADER_BYTES] {
 fn well_formed(text: &str) -> Option<Vec<u8>> {
     let token = STANDARD.decode(text).ok()?;
     let header = token.strip_prefix(&MARKER)?;
-    let fits = header.len() >= 2 + cipher::SIV_BYTES && header[0] <= LITERAL && EpochId::new(header[1]).is_ok();
+    let fits = header.len() >= 2 + SIV_BYTES && header[0] <= LITERAL && EpochId::new(header[1]).is_ok();
     fits.then_some(token)
 }

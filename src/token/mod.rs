@@ -13,6 +13,7 @@ pub mod derivation;
 pub mod escape;
 pub mod keyring;
 mod packing;
+pub mod siv;
 pub mod spelling;
 pub mod uuid;
 
@@ -24,9 +25,10 @@ pub use uuid::Uuids;
 use crate::names::{Class, Domain, EpochId};
 use crate::policy::Permit;
 use crate::secret::{Phi, SecretKey};
-use cipher::SivKey;
+use aes::Aes256Enc;
 use derivation::Purpose;
 use escape::Escapes;
+use siv::Siv;
 use spelling::Header;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -150,14 +152,20 @@ impl DomainKeys {
     /// else under the active one. Every live epoch reveals.
     pub fn class(&self, class: &Class, pinned: bool) -> ClassKeys {
         let writes_under = if pinned { self.id_epoch } else { self.active };
-        let key = |epoch: &LiveEpoch| {
-            SivKey::Aes256(derivation::key(&epoch.secret, Some(&self.domain), Purpose::Token, Some(class)))
+        let keys = |epoch: &LiveEpoch| {
+            let key = derivation::key::<64>(&epoch.secret, Some(&self.domain), Purpose::Token, Some(class));
+            // What every token of the class is bound to, as separate S2V components: nothing runs together. Its header follows.
+            let siv = |label| {
+                let bound = [label, self.domain.as_str().as_bytes(), class.as_str().as_bytes()];
+                Siv::new(key.as_slice(), &bound).expect("64 bytes are two keys of AES-256")
+            };
+            EpochKeys { id: epoch.id, text: siv(derivation::TOKEN_LABEL), binary: siv(derivation::BINARY_LABEL) }
         };
         ClassKeys {
             domain: self.domain.clone(),
             class: class.clone(),
             hint: derivation::class_hint(class),
-            epochs: self.live.iter().map(|epoch| (epoch.id, key(epoch))).collect(),
+            epochs: self.live.iter().map(keys).collect(),
             writes: self.live.iter().position(|epoch| epoch.id == writes_under).expect("both epochs are live"),
             pinned,
             escapes: self.escapes.clone(),
@@ -203,12 +211,19 @@ impl DomainKeys {
     }
 }
 
+/// The ciphers of one class under one epoch.
+struct EpochKeys {
+    id: EpochId,
+    text: Siv<Aes256Enc>,
+    binary: Siv<Aes256Enc>,
+}
+
 /// The keys of one class in one domain: one per live epoch. `Send` and `Sync`; a call takes no lock.
 pub struct ClassKeys {
     domain: Domain,
     class: Class,
     hint: u8,
-    epochs: Vec<(EpochId, SivKey)>,
+    epochs: Vec<EpochKeys>,
     /// Index into `epochs`: under which new tokens are made.
     writes: usize,
     pinned: bool,
@@ -270,20 +285,13 @@ impl ClassKeys {
         self.escapes.unescape(&self.domain, &self.class, text)
     }
 
-    fn write_token(
-        &self,
-        (epoch, key): &(EpochId, SivKey),
-        phi: &Phi<'_>,
-        form: Form,
-        out: &mut String,
-    ) -> Result<(), TokenError> {
+    fn write_token(&self, keys: &EpochKeys, phi: &Phi<'_>, form: Form, out: &mut String) -> Result<(), TokenError> {
         // Exposed to be sealed: this is the door.
         let packed = packing::pack(phi.expose(), form)?;
-        let header = Header { epoch: *epoch, packing: packed.packing, length: packed.length, class_hint: self.hint };
+        let header = Header { epoch: keys.id, packing: packed.packing, length: packed.length, class_hint: self.hint };
         let spelled = header.spell();
-        let sealed =
-            cipher::siv_seal(key, &self.components(derivation::TOKEN_LABEL, spelled.as_bytes()), &packed.bytes);
-        out.extend(spelled.as_bytes().iter().map(|&s| char::from(s)));
+        let sealed = keys.text.seal(&[spelled.as_bytes()], &packed.bytes);
+        out.push_str(spelled.as_str());
         spelling::write_body(&sealed, out);
         Ok(())
     }
@@ -296,18 +304,12 @@ impl ClassKeys {
         }
         let (spelled, body) = text.as_bytes().split_at(header.chars());
         let sealed = spelling::read_body(body)?;
-        let components = self.components(derivation::TOKEN_LABEL, spelled);
-        let plain = cipher::siv_open(self.key(header.epoch)?, &components, &sealed)?;
+        let plain = self.epoch(header.epoch)?.text.open(&[spelled], &sealed)?;
         packing::unpack(header.packing, header.length, &plain)
     }
 
-    fn key(&self, epoch: EpochId) -> Option<&SivKey> {
-        self.epochs.iter().find(|&&(id, _)| id == epoch).map(|(_, key)| key)
-    }
-
-    /// What a seal is bound to, as separate S2V components (RFC 5297): nothing runs together.
-    fn components<'a>(&'a self, label: &'static [u8], header: &'a [u8]) -> [&'a [u8]; 4] {
-        [label, self.domain.as_str().as_bytes(), self.class.as_str().as_bytes(), header]
+    fn epoch(&self, id: EpochId) -> Option<&EpochKeys> {
+        self.epochs.iter().find(|keys| keys.id == id)
     }
 }
 

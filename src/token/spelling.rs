@@ -12,7 +12,7 @@
 //! A token starts with a letter and ends alphanumeric; where it ends is in its header, so that it can be cut out of any
 //! text. This page checks form only: whether a token is ours, `ClassKeys` says. It knows no key.
 
-use super::cipher::SIV_BYTES;
+use super::siv::SIV_BYTES;
 use crate::limits::TOKEN_PLAIN_BYTES_MAX;
 use crate::names::EpochId;
 use std::ops::Range;
@@ -149,6 +149,10 @@ pub(super) struct Spelled {
 impl Spelled {
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.chars[..self.len]
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).expect("symbols are ASCII")
     }
 }
 
