@@ -258,6 +258,7 @@ impl Rewriter {
             let document = std::mem::take(&mut self.buffer);
             self.whole(&document, output).map_err(|r| Refusal { byte: r.byte + self.base, ..r })?;
             self.next = Next::End;
+            return Ok(());
         }
         if last && (self.next != Next::End || waits) {
             return Err(self.refusal(Code::Truncated, self.buffer.len()));

@@ -504,8 +504,13 @@ impl Compiler {
             return Some(true);
         }
         let (owner, child) = name.rsplit_once('.')?;
-        let definition = self.schema.definition(self.schema.type_named(owner)?);
-        let mut found = definition.elements.iter().filter(|e| e.declared == child || e.name == child).peekable();
+        let mut found = self
+            .schema
+            .types()
+            .filter(|(_, d)| d.name == owner || bases(d).contains(&owner))
+            .flat_map(|(_, d)| &d.elements)
+            .filter(|e| choice(e.declared) == child || e.name == child)
+            .peekable();
         found.peek()?;
         Some(found.any(|e| !matches!(e.kind, Kind::Primitive(_))))
     }
@@ -802,7 +807,16 @@ impl Compiler {
     fn twin(&mut self, from: &Key, owner: TypeId, index: u16, element: &fhir::Element) -> StateId {
         let Kind::Primitive(primitive) = element.kind else { unreachable!("only primitives have twins") };
         let owner_name = self.schema.definition(owner).name;
-        let key = self.below(from, Place::Twin { owner, element: index }, owner_name, element, primitive.name());
+        let mut key = self.below(from, Place::Twin { owner, element: index }, owner_name, element, primitive.name());
+        // A primitive that is removed takes what is said about it along. Any other rule is about the value alone: keeping a
+        // birth date must not keep whatever extensions hang on it.
+        let removes = |rule: &u16| self.rules[*rule as usize].action == Action::Remove;
+        key.element = key.element.filter(removes).or(from.element);
+        key.types = key.types.filter(removes).or(from.types);
+        key.maybe.retain(|rule| removes(rule) || from.maybe.contains(rule));
+        if key.kind == DateKind::Server {
+            key.kind = from.kind; // a date that somebody hangs on a server's time is not the server's
+        }
         self.state(Key { listed: None, subject: false, ..key })
     }
 
@@ -843,12 +857,10 @@ impl Compiler {
     /// The `types` rule on this very element: `Type.child`, else its complex type.
     fn own_rule(&mut self, owner: &str, element: &fhir::Element, complex: Option<&str>) -> Option<u16> {
         let schema = self.schema;
-        let resource = schema.resource(owner).is_some();
         let mut owners = vec![owner];
-        if matches!(owner, "Age" | "Count" | "Distance" | "Duration" | "MoneyQuantity" | "SimpleQuantity") {
-            owners.push("Quantity");
+        if let Some(type_id) = schema.type_named(owner) {
+            owners.extend(bases(schema.definition(type_id))); // else the members of a twin
         }
-        owners.extend(if resource { ["DomainResource", "Resource"].as_slice() } else { ["BackboneElement", "Element"].as_slice() });
         let mut found = owners.iter().flat_map(|o| [format!("{o}.{}", element.name), format!("{o}.{}", choice(element.declared))]);
         let rule = found.find_map(|name| self.types.get(&name).copied()).or_else(|| self.types.get(complex?).copied())?;
         self.used.insert(rule);
@@ -1116,9 +1128,15 @@ impl Compiler {
             let all: Vec<String> = self.undecided.iter().map(|(name, place)| format!("{name} (e.g. {place})")).collect();
             self.mistakes.push(wrong(0, format!("types: no rule for {}", all.join(", ")), "decide each of them under `types:`"));
         }
+        let mut by_rule: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
         for (rule, why) in &self.bad {
-            let rule = &self.rules[*rule as usize];
-            self.mistakes.push(wrong(rule.line, format!("`{}`: {why}", rule.name), "choose another action, or name the part that is meant"));
+            by_rule.entry(*rule).or_default().push(why);
+        }
+        for (rule, whys) in by_rule {
+            let rule = &self.rules[rule as usize];
+            let more = if whys.len() > 3 { format!(" (and {} more places)", whys.len() - 3) } else { String::new() };
+            let what = format!("`{}`: {}{more}", rule.name, whys[..whys.len().min(3)].join("; "));
+            self.mistakes.push(wrong(rule.line, what, "choose another action, or name the part that is meant"));
         }
         for path in &self.paths {
             let Effect::Rule(rule) = path.effect else { continue };
@@ -1181,6 +1199,16 @@ impl Key {
 /// `value[x]` → `value`.
 fn choice(declared: &str) -> &str {
     declared.strip_suffix("[x]").unwrap_or(declared)
+}
+
+/// The types from which a type takes elements: a rule `Resource.meta` is about every resource.
+fn bases(definition: &fhir::TypeDef) -> &'static [&'static str] {
+    match (definition.category, definition.name) {
+        (Category::Resource, _) => &["DomainResource", "Resource"],
+        (Category::Backbone, _) => &["BackboneElement", "Element"],
+        (_, "Age" | "Count" | "Distance" | "Duration" | "MoneyQuantity" | "SimpleQuantity") => &["Quantity", "Element"],
+        (Category::Datatype, _) => &["Element"],
+    }
 }
 
 /// The members of a twin.
