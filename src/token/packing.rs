@@ -90,3 +90,34 @@ pub(super) fn unpack(packing: Packing, length: usize, bytes: &[u8]) -> Option<(Z
     let again = pack(&text, form).ok()?;
     (again.packing == packing && again.length == length && again.bytes[..] == *bytes).then_some((text, form))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No key of ours seals such bytes. Were they accepted all the same, one value would have two tokens.
+    #[test]
+    fn a_value_is_accepted_from_its_shortest_packing_only() {
+        let cases: &[(Packing, usize, &[u8])] = &[
+            (Packing::Symbols, 36, &[0; 27][..26]),
+            (Packing::Symbols, 1, &[0b1]),
+            (Packing::Symbols, 2, &[0, 0b1]),
+            (Packing::Utf8, 4, b"4711"),
+            (Packing::Utf8, 36, b"0b4c4f42-7d3a-4a0e-9f65-0d5cbb5a1f3e"),
+            (Packing::Utf8, 2, &[b' ', 0xff]),
+            (Packing::Utf8, 3, b"a b c"),
+            (Packing::Uuid, 16, &[0; 15]),
+            (Packing::Framed, 0, b""),
+            (Packing::Framed, 3, b"\x00Ng"),
+            (Packing::Framed, 3, b"\x04Ng"),
+            (Packing::Framed, 16, &[0; 16]),
+            (Packing::Framed, 16, b"\x01Ng\x81\0\0\0\0\0\0\0\0\0\0\0\0"),
+            (Packing::Framed, 8, b"\x01Ng\x80\0\0\0\0"),
+            (Packing::Framed, 32, b"\x01Ng\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+            (Packing::Framed, 16, b"\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+        ];
+        for (packing, length, bytes) in cases {
+            assert!(unpack(*packing, *length, bytes).is_none(), "{packing:?} {bytes:?}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Why not crate `aes-siv`: it expands the CTR key again on every call, computes S2V from its first component each time, and needs
 //! `&mut self`, so it cannot be shared by threads without a lock. A resource has dozens of tokens under the same key and
-//! leading components; here these are folded once, at some eight times the crate's speed. The AES beneath is crate `aes`.
+//! leading components; here these are folded once. The AES beneath is crate `aes`.
 //! `tests/vectors.rs` holds this page to the RFC, to Wycheproof, and to that crate over random input.
 //!
 //! Blocks are `u128`, most significant byte first, as the RFC writes its doubling. Nothing here branches on a secret.

@@ -207,19 +207,24 @@ pub(super) fn packed_bytes(symbols: usize) -> usize {
 
 /// Writes bytes as `body_chars` symbols, most significant bit first, zero bits after.
 pub(super) fn write_body(bytes: &[u8], out: &mut String) {
+    const STRIDE_BYTES: usize = 48;
     out.reserve(body_chars(bytes.len()));
-    let mut groups = bytes.chunks_exact(3);
-    for group in &mut groups {
-        push_symbols(u32::from_be_bytes([0, group[0], group[1], group[2]]), 4, out);
+    let mut strides = bytes.chunks_exact(STRIDE_BYTES);
+    for stride in &mut strides {
+        push_symbols(stride, STRIDE_BYTES / 3 * 4, out);
     }
-    let rest = groups.remainder();
-    let at = |i: usize| rest.get(i).copied().unwrap_or(0);
-    push_symbols(u32::from_be_bytes([0, at(0), at(1), 0]), 1 + rest.len(), out);
+    let rest = strides.remainder();
+    push_symbols(rest, body_chars(rest.len()), out);
 }
 
-/// Appends the first `count` symbols of 24 bits.
-fn push_symbols(bits: u32, count: usize, out: &mut String) {
-    let symbols = [18, 12, 6, 0].map(|shift| symbol((bits >> shift) as u8));
+/// Appends the first `count` symbols, at most 64, of these bytes and zero bits.
+fn push_symbols(bytes: &[u8], count: usize, out: &mut String) {
+    let mut symbols = [0; 64];
+    let at = |i: usize| bytes.get(i).copied().unwrap_or(0);
+    for (i, group) in symbols[..count.next_multiple_of(4)].chunks_exact_mut(4).enumerate() {
+        let bits = u32::from_be_bytes([0, at(3 * i), at(3 * i + 1), at(3 * i + 2)]);
+        group.copy_from_slice(&[18, 12, 6, 0].map(|shift| symbol((bits >> shift) as u8)));
+    }
     out.push_str(std::str::from_utf8(&symbols[..count]).expect("symbols are ASCII"));
 }
 

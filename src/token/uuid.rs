@@ -44,39 +44,39 @@ impl fmt::Debug for Uuids {
     }
 }
 
+/// Where the hyphens of 8-4-4-4-12 stand, and where each byte's two digits begin.
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+const DIGITS: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 
 /// The bytes of a UUID written in exactly one way: lower case, 8-4-4-4-12, nothing around it (RFC 9562 section 4).
 pub fn parse(text: &str) -> Option<[u8; 16]> {
     let text: &[u8; 36] = text.as_bytes().try_into().ok()?;
+    if HYPHENS.iter().any(|&at| text[at] != b'-') {
+        return None;
+    }
     let mut uuid = [0; 16];
-    let mut digits = 0;
-    for (i, &character) in text.iter().enumerate() {
-        if HYPHENS.contains(&i) {
-            if character != b'-' {
-                return None;
-            }
-            continue;
-        }
-        let digit = match character {
-            b'0'..=b'9' => character - b'0',
-            b'a'..=b'f' => character - b'a' + 10,
-            _ => return None,
-        };
-        uuid[digits / 2] = uuid[digits / 2] << 4 | digit;
-        digits += 1;
+    for (byte, at) in uuid.iter_mut().zip(DIGITS) {
+        *byte = digit(text[at])? << 4 | digit(text[at + 1])?;
     }
     Some(uuid)
 }
 
+fn digit(character: u8) -> Option<u8> {
+    match character {
+        b'0'..=b'9' => Some(character - b'0'),
+        b'a'..=b'f' => Some(character - b'a' + 10),
+        _ => None,
+    }
+}
+
 /// Appends the UUID as `parse` reads it.
 pub fn format(uuid: [u8; 16], out: &mut String) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     for (i, byte) in uuid.into_iter().enumerate() {
         if matches!(i, 4 | 6 | 8 | 10) {
             out.push('-');
         }
-        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        out.push(char::from(DIGITS[usize::from(byte & 15)]));
+        out.push(char::from(HEX[usize::from(byte >> 4)]));
+        out.push(char::from(HEX[usize::from(byte & 15)]));
     }
 }
