@@ -1270,7 +1270,6 @@ fn fits(action: Action, role: Role, primitive: Primitive) -> Result<(), &'static
         (Action::Token { .. }, Role::Date(_)) => Err("a token cannot stand where a date is required"),
         (Action::Token { .. }, _) if primitive == Primitive::Canonical => Err("canonical URLs name definitions, not people, and stay"),
         (Action::Token { .. }, _) if primitive == Primitive::Time => Err("a token cannot stand where a time is required"),
-        (Action::Token { .. }, _) if matches!(primitive, Primitive::Oid | Primitive::Uuid) => Err("a token has not the form of an oid or uuid"),
         (Action::Token { .. }, _) => Ok(()),
     }
 }
