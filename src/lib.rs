@@ -5,3 +5,7 @@ pub mod limits;
 pub mod names;
 pub mod policy;
 pub mod secret;
+pub mod token;
+pub mod rules;
+pub mod rewrite;
+pub mod audit;
