@@ -9,3 +9,5 @@ pub mod token;
 pub mod rules;
 pub mod rewrite;
 pub mod audit;
+#[cfg(feature = "proxy")]
+pub mod proxy;

@@ -17,6 +17,7 @@ pub struct Record<'a> {
     pub subjects: &'a BTreeSet<String>,
 }
 /// The chain of lines.
+#[derive(Clone)]
 pub struct Chain;
 impl Chain {
     /// Goes on after the last line of a file.

@@ -1,0 +1,2 @@
+//! The `cryptonym` command, one file per subcommand.
+pub mod run;
