@@ -10,4 +10,6 @@ pub mod rules;
 pub mod rewrite;
 pub mod audit;
 #[cfg(feature = "proxy")]
+pub mod config;
+#[cfg(feature = "proxy")]
 pub mod proxy;
