@@ -13,3 +13,5 @@ pub mod audit;
 pub mod config;
 #[cfg(feature = "proxy")]
 pub mod proxy;
+#[cfg(all(feature = "cli", feature = "proxy"))]
+pub mod cli;
