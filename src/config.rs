@@ -224,7 +224,11 @@ struct LimitsFile {
 /// Reads and checks the configuration of a file.
 pub fn load(path: &Path, sources: &Sources<'_>) -> Result<Settings, Vec<Mistake>> {
     let text = read(path).map_err(|what| {
-        vec![Mistake { line: 0, what: format!("the configuration {what}"), advice: "give the path of a YAML file".into() }]
+        vec![Mistake {
+            line: 0,
+            what: format!("the configuration {what}"),
+            advice: "give the path of a YAML file".into(),
+        }]
     })?;
     parse(&text, sources)
 }
@@ -306,7 +310,13 @@ impl Reader<'_> {
     }
 
     /// A string read by a function; what it does not take is a mistake.
-    fn read<T>(&mut self, key: &str, value: (String, u64), advice: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+    fn read<T>(
+        &mut self,
+        key: &str,
+        value: (String, u64),
+        advice: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
         let found = read(&value.0);
         if found.is_none() {
             self.wrong(value.1, format!("the value of `{key}` cannot be used"), advice);
@@ -319,9 +329,15 @@ impl Reader<'_> {
     }
 
     /// A file's bytes through a function; both can be mistaken.
-    fn file<T>(&mut self, key: &str, value: (String, u64), read: impl Fn(&[u8]) -> Result<T, tls::TlsError>) -> Option<T> {
+    fn file<T>(
+        &mut self,
+        key: &str,
+        value: (String, u64),
+        read: impl Fn(&[u8]) -> Result<T, tls::TlsError>,
+    ) -> Option<T> {
         let path = self.path(&value.0);
-        let read = read_bytes(&path).and_then(|bytes| read(&bytes).map_err(|error| format!("{} {error}", path.display())));
+        let read =
+            read_bytes(&path).and_then(|bytes| read(&bytes).map_err(|error| format!("{} {error}", path.display())));
         match read {
             Ok(found) => Some(found),
             Err(what) => {
@@ -343,7 +359,8 @@ impl Reader<'_> {
         };
         self.later("budgets", &file.budgets);
 
-        let has_client_ca = file.listeners.iter().any(|l| l.value.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
+        let has_client_ca =
+            file.listeners.iter().any(|l| l.value.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
         if file.listeners.is_empty() {
             self.missing("listeners", "name at least one `address`");
         }
@@ -390,7 +407,11 @@ impl Reader<'_> {
             t.parse::<SocketAddr>().ok()
         })?;
         if !tls_wanted && !address.ip().is_loopback() {
-            self.wrong(line, "a listener that others can reach has no TLS", "add `tls: {cert, key}`, or listen on 127.0.0.1");
+            self.wrong(
+                line,
+                "a listener that others can reach has no TLS",
+                "add `tls: {cert, key}`, or listen on 127.0.0.1",
+            );
         }
         Some(Listener { address, tls: tls.flatten() })
     }
@@ -422,7 +443,8 @@ impl Reader<'_> {
             let config = tls::server(chain, key, roots.zip(auth))?;
             Ok(ListenerTls { config, expires })
         });
-        made.map_err(|error| self.wrong(line, format!("`tls`: the file {error}"), "give matching `cert` and `key`")).ok()
+        made.map_err(|error| self.wrong(line, format!("`tls`: the file {error}"), "give matching `cert` and `key`"))
+            .ok()
     }
 
     fn admin(&mut self, written: Option<AdminFile>) -> Option<SocketAddr> {
@@ -453,7 +475,10 @@ impl Reader<'_> {
         self.line = 0;
         let Some(AuditFile { file, fsync, checkpoint_key }) = written else {
             if reveals {
-                self.missing("audit", "a grant reveals, and no reveal goes unrecorded: write audit: {file: audit.jsonl}");
+                self.missing(
+                    "audit",
+                    "a grant reveals, and no reveal goes unrecorded: write audit: {file: audit.jsonl}",
+                );
             }
             return None;
         };
@@ -496,7 +521,8 @@ impl Reader<'_> {
             }
             None => {}
         }
-        let public_base = self.required("public_base", route.public_base, "the base URL by which callers reach this route");
+        let public_base =
+            self.required("public_base", route.public_base, "the base URL by which callers reach this route");
         let public_base = public_base.and_then(|value| {
             self.read("public_base", value, "write https://HOST[:PORT][/PATH], without query", |text| {
                 Base::parse(text).map(|base| base.whole())
@@ -511,7 +537,9 @@ impl Reader<'_> {
         };
         self.line = line;
         let domain = match self.text(route.domain) {
-            Some(value) => self.read("domain", value, "1 to 64 characters of A-Z a-z 0-9 . _ : / -", |t| Domain::new(t).ok()),
+            Some(value) => {
+                self.read("domain", value, "1 to 64 characters of A-Z a-z 0-9 . _ : / -", |t| Domain::new(t).ok())
+            }
             None => Domain::new("default").ok(),
         };
         let id_epoch = match route.id_epoch {
@@ -605,7 +633,8 @@ impl Reader<'_> {
         self.later("upstream.health", &health);
         let url = self.required("url", url, "write https://HOST[:PORT]/PATH");
         let line = url.as_ref().map_or(self.line, |url| url.1);
-        let base = url.and_then(|url| self.read("url", url, "write https://HOST[:PORT]/PATH, without query", Base::parse));
+        let base =
+            url.and_then(|url| self.read("url", url, "write https://HOST[:PORT]/PATH, without query", Base::parse));
         let tls = tls.map(|tls| self.upstream_tls(tls));
         let TimeoutsFile { connect, first_byte, whole } =
             timeouts.unwrap_or(TimeoutsFile { connect: None, first_byte: None, whole: None });
@@ -617,7 +646,10 @@ impl Reader<'_> {
             (true, Some(tls)) => Some(tls?),
             (true, None) => {
                 self.line = line;
-                self.missing("upstream.tls.ca", "name the authority of the upstream's certificate; no other is trusted");
+                self.missing(
+                    "upstream.tls.ca",
+                    "name the authority of the upstream's certificate; no other is trusted",
+                );
                 return None;
             }
             (false, _) if !base.is_loopback() => {
@@ -631,7 +663,14 @@ impl Reader<'_> {
             }
             (false, None) => None,
         };
-        Some(Upstream { origin: base.origin, path: base.path, tls, connect: connect?, first_byte: first_byte?, whole: whole? })
+        Some(Upstream {
+            origin: base.origin,
+            path: base.path,
+            tls,
+            connect: connect?,
+            first_byte: first_byte?,
+            whole: whole?,
+        })
     }
 
     fn upstream_tls(&mut self, written: UpstreamTlsFile) -> Option<Arc<rustls::ClientConfig>> {
@@ -650,7 +689,10 @@ impl Reader<'_> {
             None
         };
         let made = tls::client(roots?, own);
-        made.map_err(|error| self.wrong(line, format!("`upstream.tls`: the file {error}"), "give matching `cert` and `key`")).ok()
+        made.map_err(|error| {
+            self.wrong(line, format!("`upstream.tls`: the file {error}"), "give matching `cert` and `key`")
+        })
+        .ok()
     }
 
     fn duration(&mut self, key: &str, written: Text, default: Duration) -> Option<Duration> {
@@ -681,7 +723,10 @@ impl Reader<'_> {
             self.read("name", value, "1 to 64 characters of A-Z a-z 0-9 . _ : / -", |text| Caller::new(text).ok())
         });
         let Some(MarkFile { dns, subject, spiffe, jwt, api_key_sha256 }) = matching else {
-            self.missing("match", "say how the caller is told: match: {dns: NAME}, {spiffe: ID} or {subject: COMMON NAME}");
+            self.missing(
+                "match",
+                "say how the caller is told: match: {dns: NAME}, {spiffe: ID} or {subject: COMMON NAME}",
+            );
             return None;
         };
         self.later("match.jwt", &jwt);
@@ -695,7 +740,11 @@ impl Reader<'_> {
         match (marks.next(), marks.next()) {
             (Some(mark), None) => Some(KnownCaller { name: name?, mark }),
             _ => {
-                self.wrong(self.line, "a caller has exactly one mark", "write one of dns, spiffe, subject; list a caller twice for two");
+                self.wrong(
+                    self.line,
+                    "a caller has exactly one mark",
+                    "write one of dns, spiffe, subject; list a caller twice for two",
+                );
                 None
             }
         }
@@ -737,16 +786,19 @@ impl Reader<'_> {
                 text => Class::new(text).ok().map(Some),
             };
             let Some(value) = self.text(Some(reveal)) else { continue };
-            let reveal = self.read("reidentify", value, "write plain or token (masked comes later)", |text| match text {
-                "plain" => Some(Reveal::Plain),
-                "token" => Some(Reveal::Token),
-                _ => None,
-            });
+            let reveal =
+                self.read("reidentify", value, "write plain or token (masked comes later)", |text| match text {
+                    "plain" => Some(Reveal::Plain),
+                    "token" => Some(Reveal::Token),
+                    _ => None,
+                });
             match (class, reveal) {
                 (Some(class), Some(reveal)) => {
                     grant.classes.insert(class, reveal);
                 }
-                (None, _) => self.wrong(line, "this cannot be a class", "write a class of the rules, or \"*\" for all others"),
+                (None, _) => {
+                    self.wrong(line, "this cannot be a class", "write a class of the rules, or \"*\" for all others")
+                }
                 (_, None) => {}
             }
         }
@@ -769,7 +821,8 @@ impl Reader<'_> {
             }
         }
         limits.drain_delay = self.duration("limits.drain_delay", drain_delay, limits.drain_delay).unwrap_or_default();
-        limits.drain_timeout = self.duration("limits.drain_timeout", drain_timeout, limits.drain_timeout).unwrap_or_default();
+        limits.drain_timeout =
+            self.duration("limits.drain_timeout", drain_timeout, limits.drain_timeout).unwrap_or_default();
         limits
     }
 }

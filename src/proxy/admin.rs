@@ -70,7 +70,8 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>>
 
 fn readiness(shared: &Shared, verbose: bool) -> Response<Full<Bytes>> {
     let now = jiff::Timestamp::now().as_second();
-    let in_date = shared.settings.listeners.iter().filter_map(|listener| listener.tls.as_ref()).all(|tls| tls.expires > now);
+    let in_date =
+        shared.settings.listeners.iter().filter_map(|listener| listener.tls.as_ref()).all(|tls| tls.expires > now);
     let checks = [
         ("serving", *shared.phase.borrow() == Phase::Serving),
         ("certificates", in_date),

@@ -74,9 +74,8 @@ impl Audit {
     pub async fn record(&self, reveal: Reveal) -> Result<(), Failure> {
         let values = reveal.values();
         let (done, durable) = oneshot::channel();
-        let written = async {
-            self.queue.send(Waiting { reveal, done }).await.is_ok() && durable.await.unwrap_or(false)
-        };
+        let written =
+            async { self.queue.send(Waiting { reveal, done }).await.is_ok() && durable.await.unwrap_or(false) };
         let written = tokio::time::timeout(AUDIT_TIMEOUT, written).await.unwrap_or(false);
         let outcome = if written { "revealed" } else { "withheld" };
         self.metrics.reveals.with_label_values(&[outcome]).inc_by(values);

@@ -281,13 +281,8 @@ fn is_traceparent(value: &[u8]) -> bool {
 /// The preferences of FHIR that need nothing more from the proxy. `respond-async` would start a bulk export, whose
 /// manifest cannot be rewritten yet.
 fn preferences(headers: &HeaderMap) -> Option<HeaderValue> {
-    const KNOWN: [&str; 5] = [
-        "return=minimal",
-        "return=representation",
-        "return=OperationOutcome",
-        "handling=strict",
-        "handling=lenient",
-    ];
+    const KNOWN: [&str; 5] =
+        ["return=minimal", "return=representation", "return=OperationOutcome", "handling=strict", "handling=lenient"];
     let wanted: Vec<&str> = headers
         .get_all(PREFER)
         .iter()
@@ -333,7 +328,8 @@ pub fn answer(
         if !identity_coded(from) {
             return Err(Failure::Upstream(UpstreamError::Encoding));
         }
-        let chunked = one(from, &header::TRANSFER_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        let chunked =
+            one(from, &header::TRANSFER_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"));
         let framed = parts.version >= Version::HTTP_2 || chunked || one(from, &header::CONTENT_LENGTH).is_some();
         if !framed || (from.contains_key(header::TRANSFER_ENCODING) && !chunked) {
             return Err(Failure::Upstream(UpstreamError::Unframed));
@@ -361,7 +357,8 @@ fn answer_headers(
         to.insert(header::ETAG, weak);
     }
     for name in [header::LAST_MODIFIED, header::RETRY_AFTER] {
-        let plain = |v: &&HeaderValue| is_http_date(v) || (!v.is_empty() && v.as_bytes().iter().all(u8::is_ascii_digit));
+        let plain =
+            |v: &&HeaderValue| is_http_date(v) || (!v.is_empty() && v.as_bytes().iter().all(u8::is_ascii_digit));
         if let Some(value) = one(from, &name).filter(plain) {
             to.insert(name, value.clone());
         }
@@ -432,7 +429,13 @@ mod tests {
         }
         check("CONNECT", "a:443", "host: a:443", false, Err(E::Method));
         check("POST", "/", "host: a\ntransfer-encoding: gzip, chunked", false, Err(E::TransferEncoding));
-        check("POST", "/", "host: a\ntransfer-encoding: chunked\ntransfer-encoding: chunked", false, Err(E::TransferEncoding));
+        check(
+            "POST",
+            "/",
+            "host: a\ntransfer-encoding: chunked\ntransfer-encoding: chunked",
+            false,
+            Err(E::TransferEncoding),
+        );
         check("GET", "/", "host: a\nconnection: X-A, Host", false, Err(E::Connection));
         check("GET", "/", "host: a\nconnection: authorization", false, Err(E::Connection));
         check("GET", "/", "host: a\nconnection: content-type", false, Err(E::Connection));
@@ -451,7 +454,10 @@ mod tests {
     #[test]
     fn conditions_carry_version_ids_only() {
         let read = |text: &str| {
-            versions(&HeaderMap::from_iter([(header::IF_MATCH, HeaderValue::from_str(text).unwrap())]), &header::IF_MATCH)
+            versions(
+                &HeaderMap::from_iter([(header::IF_MATCH, HeaderValue::from_str(text).unwrap())]),
+                &header::IF_MATCH,
+            )
         };
         assert_eq!(read("W/\"3\"").unwrap().unwrap(), "W/\"3\"");
         assert_eq!(read("*").unwrap().unwrap(), "*");

@@ -3,7 +3,8 @@
 use super::settings::Settings;
 use crate::rewrite::Report;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// Which way a body went.
@@ -80,11 +81,25 @@ impl Metrics {
                 "From sending to the head of the answer",
                 &["route"],
             ),
-            body_bytes: counters(&registry, "body_bytes_total", "Bytes let go after rewriting", &["route", "direction"]),
+            body_bytes: counters(
+                &registry,
+                "body_bytes_total",
+                "Bytes let go after rewriting",
+                &["route", "direction"],
+            ),
             fields: counters(&registry, "fields_total", "Leaves by action", &["action"]),
             refusals: counters(&registry, "refusals_total", "Refusals and other failures", &["code"]),
-            reveals: counters(&registry, "reveals_total", "Values shown, or withheld for want of a record", &["outcome"]),
-            audit_write_errors: counter(&registry, "audit_write_errors_total", "Records that could not be made durable"),
+            reveals: counters(
+                &registry,
+                "reveals_total",
+                "Values shown, or withheld for want of a record",
+                &["outcome"],
+            ),
+            audit_write_errors: counter(
+                &registry,
+                "audit_write_errors_total",
+                "Records that could not be made durable",
+            ),
             audit_duration: histogram(&registry, "audit_duration_seconds", "To make one batch of records durable"),
             open_connections: gauge(&registry, "open_connections", "Connections open now"),
             inflight_requests: gauge(&registry, "inflight_requests", "Exchanges in flight now"),

@@ -69,7 +69,12 @@ async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(Tc
     Ok((stream, place))
 }
 
-async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, shared: Arc<Shared>, place: OwnedSemaphorePermit) {
+async fn connection(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+    place: OwnedSemaphorePermit,
+) {
     let _place = place;
     let _open = Open::new(&shared.metrics.open_connections);
     let _ = stream.set_nodelay(true); // a socket that is gone already says so at the next read
