@@ -45,12 +45,15 @@ impl fmt::Display for Mistake {
     }
 }
 
+/// Reads a keyring from a path or `env:NAME`; the flag allows a file that others may read. Mistakes as lines for people.
+pub type ReadKeyring<'a> = &'a dyn Fn(&str, bool) -> Result<Keyring, Vec<String>>;
+
 /// What a configuration refers to and cannot contain. Arguments, so that tests need no files and no environment.
 pub struct Sources<'a> {
     /// Compiles the rules of an embedded pack's name or a file; mistakes as lines for people.
     pub rules: &'a dyn Fn(&str) -> Result<Compiled, Vec<String>>,
-    /// Reads a keyring from a path or `env:NAME`; the flag allows a file that others may read.
-    pub keyring: &'a dyn Fn(&str, bool) -> Result<Keyring, Vec<String>>,
+    /// Reads the keyring.
+    pub keyring: ReadKeyring<'a>,
     /// The environment.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     /// Where relative paths start: the folder of the configuration.

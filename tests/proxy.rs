@@ -453,6 +453,10 @@ async fn ambiguous_requests_never_reach_the_upstream() {
         ("get with a body", format!("{get}host: a\r\ncontent-type: application/fhir+json\r\ncontent-length: 2\r\n\r\n{{}}")),
         ("another prefix", "GET /fhirx/Patient/1 HTTP/1.1\r\nhost: a\r\n\r\n".into()),
         ("dots out of the prefix", "GET /x/../fhir/Patient/1 HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("dot segments", "GET /fhir/Patient/../../admin HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("escaped dot segments", "GET /fhir/%2e%2e/admin HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("escaped slash", "GET /fhir/Patient%2f1 HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("empty segment", "GET /fhir//Patient/1 HTTP/1.1\r\nhost: a\r\n\r\n".into()),
         ("http/2 without tls negotiation", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into()),
         ("http/0.9", "GET /fhir/Patient/1\r\n".into()),
         ("not http", "\x16\x03\x01\x02\r\n\r\n".into()),
@@ -696,6 +700,76 @@ async fn the_admin_listener_tells_numbers_and_names_only() {
         assert!(page.contains(line), "{line} is not in\n{page}");
     }
     assert!(!page.contains("real-1") && !page.contains("REAL1") && !page.contains("Ng"));
+}
+
+#[tokio::test]
+async fn the_log_says_who_and_how_much_and_nothing_of_whom() {
+    let world = World::new().await;
+    for http in BOTH {
+        world.send(http, Some("ward"), post(http, "/fhir/Patient/real-1", JSON, PATIENT)).await;
+        world.send(http, Some("ward"), post(http, "/fhir/Patient/real-1", JSON, &PATIENT[..20])).await;
+        world.send(http, None, get(http, "/fhir/Patient/real-1?name=Ng")).await;
+        world.send(http, None, get(http, "/nowhere/real-1")).await;
+        world.upstream.next(Reply::ndjson(long_and_broken()));
+        world.send(http, None, get(http, "/fhir/Patient")).await;
+    }
+    settle().await;
+    let log = log::text();
+    for part in [
+        "\"exchange\"",
+        "\"caller\":\"ward\"",
+        "\"route\":\"cloud\"",
+        "\"status\":200",
+        "\"code\":\"no-route\"",
+        "\"bytes\"",
+    ] {
+        assert!(log.contains(part), "{part}");
+    }
+    // All tests of this file log here, so this holds for each of them.
+    for secret in ["real-1", "tokn", "Ng", "resourceType", "/fhir", "bearer", "Bearer"] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_is_given_up_at_the_deadline() {
+    let world = World::with(Setting { upstream: "timeouts: {whole: 1s}", ..Setting::default() }).await;
+    let megabytes = vec![long_and_honest().remove(0); 2000];
+    for http in BOTH {
+        world.upstream.next(Reply::ndjson(megabytes.clone()));
+        let io = hyper_util::rt::TokioIo::new(world.connect(None, http).await);
+        // The answer's body is held and never read: its windows stay shut while the connection lives.
+        let request = get(http, "/fhir/Patient");
+        let held = match http {
+            Http::One => {
+                let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+                tokio::spawn(connection);
+                sender.send_request(request).await.unwrap()
+            }
+            Http::Two => {
+                let executor = hyper_util::rt::TokioExecutor::new();
+                let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+                tokio::spawn(connection);
+                sender.send_request(request).await.unwrap()
+            }
+        };
+        assert!(world.admin("/metrics").await.1.contains("cryptonym_inflight_requests 1"), "{http:?}");
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert!(world.admin("/metrics").await.1.contains("cryptonym_inflight_requests 0"), "{http:?}");
+        drop(held);
+    }
+}
+
+#[tokio::test]
+async fn an_http_2_request_names_one_host() {
+    let world = World::new().await;
+    for (host, status) in [("localhost", 200), ("LOCALHOST", 200), ("elsewhere", 400)] {
+        let mut request = get(Http::Two, "/fhir/Patient/1");
+        request.headers_mut().insert("host", HeaderValue::from_static(host));
+        world.upstream.next(Reply::json(PATIENT));
+        let got = world.send(Http::Two, None, request).await;
+        assert_eq!(got.status.as_u16(), status, "{host}: {}", got.text());
+    }
 }
 
 // -- configuration

@@ -188,3 +188,40 @@ fn failed(error: &io::Error) -> ExitCode {
     let _ = writeln!(io::stderr(), "the proxy cannot start: {error}; help: check addresses and the audit file");
     ExitCode::FAILURE
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_stand_for_a_file_and_cannot_break_out_of_it() {
+        let flags = |rules: &str| Flags {
+            upstream: "http://127.0.0.1:8080/fhir".into(),
+            upstream_ca: None,
+            rules: rules.into(),
+            keys: "env:KEYS".into(),
+            listen: "127.0.0.1:0".into(),
+            untrusted: "upstream".into(),
+            domain: "default".into(),
+            lossy_update: Some("allow".into()),
+        };
+        let asked = std::cell::RefCell::new(String::new());
+        let read = |flags: Flags| {
+            let sources = Sources {
+                rules: &|name| {
+                    *asked.borrow_mut() = name.to_owned();
+                    Err(vec!["asked".into()])
+                },
+                keyring: &|_, _| Err(vec!["asked".into()]),
+                variable: &|_| None,
+                folder: Path::new("."),
+            };
+            config::parse(&flags.configuration(), &sources).err().unwrap_or_default()
+        };
+        for rules in ["fhir-r4-pseudonymized", "a\", untrusted: nobody, rules: \"b", "a\nadmin: {}"] {
+            let mistakes = read(flags(rules));
+            assert!(mistakes.iter().all(|mistake| mistake.what.ends_with("asked")), "{mistakes:?}");
+            assert_eq!(*asked.borrow(), rules);
+        }
+    }
+}

@@ -4,7 +4,8 @@
 
 use super::Shared;
 use super::body::Outgoing;
-use super::respond::Failure;
+use super::limits::WHOLE_TIMEOUT;
+use super::respond::{Failure, UpstreamError};
 use super::settings::Route;
 use crate::names::Caller;
 use bytes::Bytes;
@@ -12,10 +13,11 @@ use http::{Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use prometheus::IntGauge;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
 
 /// What is known of an exchange so far.
 pub struct Entry {
@@ -32,6 +34,7 @@ pub struct Entry {
     slot: Option<OwnedSemaphorePermit>,
     inflight: IntGauge,
     concluded: bool,
+    deadline: Instant,
 }
 
 /// Methods that may stand in a label; others are `other`, since a method is the caller's word.
@@ -56,6 +59,7 @@ impl Entry {
             slot: None,
             inflight,
             concluded: false,
+            deadline: Instant::now() + WHOLE_TIMEOUT,
         }
     }
 
@@ -91,12 +95,17 @@ impl Entry {
         }
     }
 
+    /// The moment after which it is given up, whoever stalls.
+    pub fn ends(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
     /// Ties the entry to the answer's body.
     pub fn seal(mut self, answer: Response<Outgoing>) -> Response<Told> {
         self.status = answer.status();
         answer.map(|body| {
             self.concluded = body.is_end_stream(); // hyper does not ask an empty body for its end
-            Told { body, entry: self }
+            Told::new(body, self)
         })
     }
 
@@ -131,34 +140,70 @@ impl Drop for Entry {
     }
 }
 
-/// An answer's body together with its entry.
+/// An answer's body together with its entry. hyper does not ask a body for more while its peer takes nothing, so no
+/// timer inside the body would run then: a watch from outside lets go of everything at the deadline.
 pub struct Told {
-    body: Outgoing,
-    entry: Entry,
+    /// `None`: given up.
+    parts: Arc<Mutex<Option<(Outgoing, Entry)>>>,
+    watch: Option<AbortHandle>,
+}
+
+impl Told {
+    fn new(body: Outgoing, entry: Entry) -> Told {
+        let (empty, deadline) = (body.is_end_stream(), entry.deadline);
+        let parts = Arc::new(Mutex::new(Some((body, entry))));
+        let watched = parts.clone();
+        let watch = (!empty).then(|| {
+            let give_up = async move {
+                tokio::time::sleep_until(deadline.into()).await;
+                drop(lock(&watched).take());
+            };
+            tokio::spawn(give_up).abort_handle()
+        });
+        Told { parts, watch }
+    }
+}
+
+fn lock(parts: &Mutex<Option<(Outgoing, Entry)>>) -> MutexGuard<'_, Option<(Outgoing, Entry)>> {
+    // A panic in the rewriter ends this exchange only; whoever looks next finds the body as it was and lets go of it.
+    parts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+        drop(lock(&self.parts).take());
+    }
 }
 
 impl Body for Told {
     type Data = Bytes;
     type Error = Failure;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let next = Pin::new(&mut self.body).poll_frame(cx);
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let mut parts = lock(&self.parts);
+        let Some((body, entry)) = &mut *parts else {
+            return Poll::Ready(Some(Err(Failure::Upstream(UpstreamError::Slow))));
+        };
+        let next = Pin::new(&mut *body).poll_frame(cx);
         match &next {
-            Poll::Ready(Some(Ok(frame))) => self.entry.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
-            Poll::Ready(Some(Err(failure))) if self.entry.code == "ok" => self.entry.failed(failure),
+            Poll::Ready(Some(Ok(frame))) => entry.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Poll::Ready(Some(Err(failure))) if entry.code == "ok" => entry.failed(failure),
             Poll::Ready(Some(Err(_))) | Poll::Ready(None) | Poll::Pending => {}
         }
-        if matches!(next, Poll::Ready(_)) {
-            self.entry.concluded = self.body.is_end_stream();
+        if next.is_ready() {
+            entry.concluded = body.is_end_stream();
         }
         next
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        lock(&self.parts).as_ref().is_some_and(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        lock(&self.parts).as_ref().map(|(body, _)| body.size_hint()).unwrap_or_default()
     }
 }

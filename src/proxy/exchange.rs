@@ -51,6 +51,7 @@ async fn attempt(
     let clean = hygiene::request(parts, has_body)?;
     let plan = plan(shared, caller, parts, &clean)?;
     entry.routed(plan.route);
+    entry.ends(plan.deadline.into());
     entry.holds(shared.slots.clone().try_acquire_owned().map_err(|_| Failure::Own(OwnError::Overloaded))?);
 
     let (outgoing, upload) = rewrite_request(shared, &plan, &clean, body).await?;

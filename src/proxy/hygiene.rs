@@ -45,10 +45,7 @@ pub fn request(parts: &request::Parts, has_body: bool) -> Result<Clean, Failure>
     };
     let clean = Clean {
         host: host(parts).map_err(Failure::Caller)?,
-        target: match parts.uri.path_and_query() {
-            Some(target) if target.as_str().starts_with('/') => target.as_str().to_owned(),
-            _ => return Err(Failure::Caller(CallerError::Target)),
-        },
+        target: target(parts).map_err(Failure::Caller)?,
         media: body(&parts.headers, &method, has_body).map_err(Failure::Caller)?,
         method,
     };
@@ -87,6 +84,21 @@ fn host(parts: &request::Parts) -> Result<String, CallerError> {
         return Err(CallerError::Host); // user information has an @ and ends here
     }
     Ok(text.to_ascii_lowercase())
+}
+
+/// A path that stays where it is whoever resolves it: no dot segments, no empty ones, nothing escaped that would be a
+/// separator or a dot. What its segments mean is the rewriter's to judge.
+fn target(parts: &request::Parts) -> Result<String, CallerError> {
+    let target = parts.uri.path_and_query().ok_or(CallerError::Target)?;
+    let path = target.path().strip_prefix('/').ok_or(CallerError::Target)?.as_bytes();
+    let dots = path.split(|&b| b == b'/').any(|segment| segment == b"." || segment == b"..");
+    let escaped = path.windows(3).any(|w| {
+        w[0] == b'%' && [b"2e", b"2f", b"5c", b"00", b"25"].iter().any(|hidden| w[1..].eq_ignore_ascii_case(*hidden))
+    });
+    if dots || escaped || path.starts_with(b"/") || path.windows(2).any(|w| w == b"//") || path.contains(&b'\\') {
+        return Err(CallerError::Target);
+    }
+    Ok(target.as_str().to_owned())
 }
 
 /// Framing and protocol of the connection.
@@ -424,6 +436,22 @@ mod tests {
         check("GET", "http://u@a/Patient/1", "host: a", false, Err(E::Authority));
         check("GET", "http://u@a/Patient/1", "host: u@a", false, Err(E::Host));
         check("GET", "*", "host: a", false, Err(E::Target));
+        check("GET", "/a..b/.c?x=../y//z", "host: a", false, Ok(()));
+        for path in [
+            "/../x",
+            "/x/..",
+            "/x/./y",
+            "/x//y",
+            "//x",
+            "/x%2Fy",
+            "/x%2f..",
+            "/%2e%2E/x",
+            "/x%5cy",
+            "/x%252fy",
+            "/x%00",
+        ] {
+            check("GET", path, "host: a", false, Err(E::Target));
+        }
         for method in ["TRACE", "OPTIONS", "PATCH", "PROPFIND", "get"] {
             check(method, "/", "host: a", false, Err(E::Method));
         }

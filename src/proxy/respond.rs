@@ -105,6 +105,36 @@ pub struct Words {
 }
 
 impl Failure {
+    /// One of each kind that this room makes, for the list of codes in the documentation. The rewriter's are `Code::ALL`.
+    pub fn every() -> Vec<Failure> {
+        use CallerError as C;
+        use UpstreamError as U;
+        let header = C::Header("x-provenance");
+        let caller = [
+            C::Host,
+            C::Authority,
+            C::Target,
+            C::Method,
+            C::TransferEncoding,
+            C::Connection,
+            C::Upgrade,
+            C::Expectation,
+            header,
+            C::Body,
+            C::MediaType,
+            C::Encoding,
+            C::Accept,
+            C::Route,
+            C::LossyUpdate,
+            C::Cut,
+            C::Stalled,
+        ];
+        let upstream = [U::Unreachable, U::Slow, U::Cut, U::Unframed, U::MediaType, U::Encoding, U::Status];
+        let own = [OwnError::AuditUnwritable, OwnError::Overloaded];
+        let caller = caller.into_iter().map(Failure::Caller);
+        caller.chain(upstream.map(Failure::Upstream)).chain(own.map(Failure::Own)).collect()
+    }
+
     /// The one translation outward.
     pub fn words(&self) -> Words {
         use StatusCode as S;
@@ -341,4 +371,27 @@ pub fn answer(failure: &Failure) -> Response<Outgoing> {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_has_a_code_of_its_own_and_an_honest_status() {
+        let every = Failure::every();
+        let codes: std::collections::BTreeSet<_> = every.iter().map(|failure| failure.words().code).collect();
+        assert_eq!(codes.len(), every.len());
+        for failure in every {
+            let words = failure.words();
+            let theirs = matches!(failure, Failure::Caller(_));
+            assert_eq!(
+                words.status.is_client_error() || words.status == StatusCode::NOT_IMPLEMENTED,
+                theirs,
+                "{failure}"
+            );
+            assert!(!words.what.is_empty() && !words.help.is_empty());
+            assert_eq!(answer(&failure).status(), words.status);
+        }
+    }
 }

@@ -349,6 +349,38 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tee<S> {
     }
 }
 
+// -- the log
+
+/// Everything that is logged in this process, by all tests.
+pub mod log {
+    use super::*;
+
+    static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+    struct Keep;
+
+    impl std::io::Write for Keep {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            LINES.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// From the first world on, at the finest level of our own events.
+    pub fn keep() {
+        let filter = tracing_subscriber::EnvFilter::new("cryptonym=trace");
+        let subscriber = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(|| Keep).finish();
+        let _ = tracing::subscriber::set_global_default(subscriber); // every world but the first finds it set
+    }
+
+    pub fn text() -> String {
+        String::from_utf8(LINES.lock().unwrap().clone()).unwrap()
+    }
+}
+
 // -- the proxy
 
 /// What a test changes in the configuration.
@@ -401,6 +433,7 @@ impl World {
     }
 
     pub async fn around(setting: Setting, pki: Pki, upstream: Upstream) -> World {
+        log::keep();
         let settings = parse(&configuration(&setting, upstream.address), &pki.folder).unwrap();
         let proxy = proxy::serve(settings, std::future::pending()).await.unwrap();
         World { pki, upstream, proxy }
