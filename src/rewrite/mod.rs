@@ -118,10 +118,12 @@ impl Rewriter {
     /// More input.
     pub fn write(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refusal> {
         self.held.extend_from_slice(input);
-        while self.format == Format::Ndjson {
-            let Some(end) = self.held.iter().position(|&b| b == b'\n') else { break };
-            let line: Vec<u8> = self.held.drain(..=end).collect();
-            self.one(&line, output)?;
+        if self.format == Format::Ndjson {
+            let end = self.held.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+            let lines: Vec<u8> = self.held.drain(..end).collect();
+            for line in lines.split_inclusive(|&b| b == b'\n') {
+                self.one(line, output)?;
+            }
         }
         Ok(())
     }
