@@ -733,7 +733,7 @@ async fn the_log_says_who_and_how_much_and_nothing_of_whom() {
 
 #[tokio::test]
 async fn a_reader_that_stalls_is_given_up_at_the_deadline() {
-    let world = World::with(Setting { upstream: "timeouts: {whole: 1s}", ..Setting::default() }).await;
+    let world = World::with(Setting { upstream: "timeouts: {whole: 2s}", ..Setting::default() }).await;
     let megabytes = vec![long_and_honest().remove(0); 2000];
     for http in BOTH {
         world.upstream.next(Reply::ndjson(megabytes.clone()));
@@ -753,8 +753,9 @@ async fn a_reader_that_stalls_is_given_up_at_the_deadline() {
                 sender.send_request(request).await.unwrap()
             }
         };
+        assert_eq!(held.status(), StatusCode::OK);
         assert!(world.admin("/metrics").await.1.contains("cryptonym_inflight_requests 1"), "{http:?}");
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         assert!(world.admin("/metrics").await.1.contains("cryptonym_inflight_requests 0"), "{http:?}");
         drop(held);
     }
