@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cryptonym::cli::run()
+    cryptonym::cli::main()
 }

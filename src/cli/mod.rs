@@ -4,6 +4,8 @@ pub mod check;
 pub mod convert;
 pub mod keys;
 pub mod packs;
+#[cfg(feature = "proxy")]
+pub mod run;
 mod say;
 
 pub use say::{complain, tell};
@@ -46,6 +48,61 @@ enum Verb {
     /// Make and look after key files
     #[command(subcommand)]
     Keys(Keys),
+    /// Start the proxy
+    #[cfg(feature = "proxy")]
+    Run(Run),
+}
+
+#[cfg(feature = "proxy")]
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cryptonym run --config proxy.yaml\n  cryptonym run --upstream http://127.0.0.1:8080/fhir --rules fhir-r4-reversible --keys keys.yaml"
+)]
+struct Run {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["upstream", "rules", "keys"], required_unless_present = "upstream")]
+    config: Option<PathBuf>,
+    /// A first try without a file: base URL of the untrusted side
+    #[arg(long, value_name = "URL", requires_all = ["rules", "keys"])]
+    upstream: Option<String>,
+    /// Authority of the upstream's certificate
+    #[arg(long, value_name = "FILE")]
+    upstream_ca: Option<PathBuf>,
+    /// Rule file, or name of an embedded pack
+    #[arg(long, value_name = "RULES")]
+    rules: Option<String>,
+    /// Key file, or env:NAME
+    #[arg(long, value_name = "KEYS")]
+    keys: Option<String>,
+    /// Loopback address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// Which side may not know who the patient is
+    #[arg(long, value_name = "SIDE", default_value = "upstream")]
+    untrusted: String,
+    /// Pseudonymisation domain
+    #[arg(long, default_value = "default")]
+    domain: String,
+    /// Whether updates may overwrite the other side's record: allow or refuse; no default where the rules lose data
+    #[arg(long, value_name = "CHOICE")]
+    lossy_update: Option<String>,
+}
+
+#[cfg(feature = "proxy")]
+fn start(args: Run) -> ExitCode {
+    if let Some(config) = &args.config {
+        return run::run(config);
+    }
+    run::run_flags(&run::Flags {
+        upstream: args.upstream.unwrap_or_default(),
+        upstream_ca: args.upstream_ca,
+        rules: args.rules.unwrap_or_default(),
+        keys: args.keys.unwrap_or_default(),
+        listen: args.listen,
+        untrusted: args.untrusted,
+        domain: args.domain,
+        lossy_update: args.lossy_update,
+    })
 }
 
 #[derive(Debug, Subcommand)]
@@ -63,11 +120,13 @@ struct Generate {
 }
 
 /// Runs the command and says how it ended.
-pub fn run() -> ExitCode {
+pub fn main() -> ExitCode {
     match Command::parse().verb {
         Verb::Pseudonymize(args) => convert::pseudonymize(&args),
         Verb::Reidentify(args) => convert::reidentify(&args),
         Verb::Check(args) => check::check(&args),
+        #[cfg(feature = "proxy")]
+        Verb::Run(args) => start(args),
         Verb::Keys(Keys::Generate(args)) => match keys::generate(&args.output) {
             Ok(()) => {
                 tell(format_args!("wrote {}; keep a copy where only its owners can read it", args.output.display()));

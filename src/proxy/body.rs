@@ -1,0 +1,391 @@
+//! The seam between the asynchronous shell and the core: a body that passes through a `Rewriter`.
+//!
+//! What leaves here has been rewritten, and what was revealed in it has been recorded. A body that is refused, cut or
+//! late yields an error, never an end: hyper then leaves out the last chunk (HTTP/1) or resets the stream (HTTP/2), so no
+//! peer can take half a message for a whole one. Nothing is spawned: if nobody reads, nothing is read.
+
+use super::audit::{Audit, Reveal};
+use super::limits::{BATCH_BYTES, BODY_STALL_TIMEOUT};
+use super::metrics::{Direction, Metrics};
+use super::respond::{CallerError, Failure, OwnError, UpstreamError};
+use crate::names::Class;
+use crate::policy::Permit;
+use crate::rewrite::Rewriter;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
+
+/// A body on its way out, in either direction.
+pub enum Outgoing {
+    /// All there is, possibly nothing: its length is known, so no chunks are needed.
+    Whole(Option<Bytes>),
+    /// Too long to hold.
+    Stream(Box<Rewriting>),
+}
+
+impl Outgoing {
+    /// No body.
+    pub fn empty() -> Outgoing {
+        Outgoing::Whole(None)
+    }
+
+    /// These bytes.
+    pub fn whole(bytes: Bytes) -> Outgoing {
+        Outgoing::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        match &mut *self {
+            Outgoing::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Outgoing::Stream(rewriting) => rewriting.poll_batch(cx).map(|next| next.map(|r| r.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Outgoing::Whole(bytes) => bytes.is_none(),
+            Outgoing::Stream(rewriting) => matches!(rewriting.state, State::Ended),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Outgoing::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Outgoing::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// What the two ends of an upload tell each other.
+#[derive(Default)]
+pub struct Upload {
+    failure: OnceLock<Failure>,
+    ended: Notify,
+}
+
+impl Upload {
+    /// An upload that is already whole.
+    pub fn done() -> Arc<Upload> {
+        let upload = Upload::default();
+        upload.ended.notify_one();
+        Arc::new(upload)
+    }
+
+    /// Why it broke off, if it did.
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure.get().cloned()
+    }
+
+    /// Returns once nothing more is to be sent.
+    pub async fn ended(&self) {
+        self.ended.notified().await;
+    }
+}
+
+/// What is needed to let go of what a permit revealed.
+pub struct Recorder {
+    /// Where it is recorded.
+    pub audit: Audit,
+    /// Under which permit.
+    pub permit: Arc<Permit>,
+    /// On which route.
+    pub route: String,
+    /// Of which request.
+    pub method: &'static str,
+    /// Whether the head that goes before the body reveals too.
+    pub head: bool,
+    /// Records of this exchange so far.
+    pub batch: u64,
+}
+
+impl Recorder {
+    /// Records what the head shows, unless a record of the body already did. The rewriter counts only what stands in bodies.
+    pub async fn head(&mut self) -> Result<(), Failure> {
+        let mut classes = BTreeMap::new();
+        self.take_head(&mut classes);
+        if classes.is_empty() { Ok(()) } else { self.record(classes, BTreeSet::new()).await }
+    }
+
+    fn take_head(&mut self, classes: &mut BTreeMap<Class, u64>) {
+        if std::mem::take(&mut self.head) {
+            classes.insert(Class::new("header.location").expect("a name by its characters"), 1);
+        }
+    }
+
+    fn record(&mut self, classes: BTreeMap<Class, u64>, subjects: BTreeSet<String>) -> Recording {
+        let reveal = Reveal::new(&self.permit, &self.route, self.method, self.batch, classes, subjects);
+        self.batch += 1;
+        let audit = self.audit.clone();
+        Box::pin(async move { audit.record(reveal).await })
+    }
+}
+
+type Recording = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// Times that bound a body.
+pub struct Patience {
+    /// The exchange's end.
+    pub deadline: Instant,
+    /// Longest pause. See [`BODY_STALL_TIMEOUT`].
+    pub stall: Duration,
+}
+
+impl Patience {
+    /// Until this moment, with the usual pause.
+    pub fn until(deadline: Instant) -> Patience {
+        Patience { deadline, stall: BODY_STALL_TIMEOUT }
+    }
+}
+
+enum State {
+    /// More is to come.
+    Reading,
+    /// A batch waits for its record.
+    Recording(Recording, Bytes),
+    /// The rewriter finished, and everything was let go.
+    Ended,
+    /// Broken off, for good.
+    Failed(Failure),
+}
+
+/// A body that is being rewritten.
+pub struct Rewriting {
+    source: Incoming,
+    rewriter: Rewriter,
+    /// Rewritten, not yet let go.
+    output: Vec<u8>,
+    /// The rewriter has accepted the end.
+    finished: bool,
+    state: State,
+    direction: Direction,
+    recorder: Option<Recorder>,
+    /// Of the request: written if this is the request's body, heeded if it is the answer's.
+    upload: Arc<Upload>,
+    stall: Pin<Box<Sleep>>,
+    /// A batch was let go since the source was last asked: the time its reader took is not the source's pause.
+    rested: bool,
+    patience: Patience,
+    metrics: Arc<Metrics>,
+    route: String,
+    working: Duration,
+}
+
+impl Rewriting {
+    /// Binds a body to its rewriter. Nothing is read yet.
+    pub fn new(
+        source: Incoming,
+        rewriter: Rewriter,
+        direction: Direction,
+        recorder: Option<Recorder>,
+        upload: Arc<Upload>,
+        patience: Patience,
+        metrics: Arc<Metrics>,
+        route: &str,
+    ) -> Rewriting {
+        let stall = Box::pin(tokio::time::sleep_until(patience.deadline.min(Instant::now() + patience.stall)));
+        Rewriting {
+            source,
+            rewriter,
+            output: Vec::new(),
+            finished: false,
+            state: State::Reading,
+            direction,
+            recorder,
+            upload,
+            stall,
+            rested: false,
+            patience,
+            metrics,
+            route: route.to_owned(),
+            working: Duration::ZERO,
+        }
+    }
+
+    /// Reads until the end or until `bytes_max` are rewritten. A body that ends within is whole, recorded and its length
+    /// known; a refusal within gives back what is left of the source, so that the connection can be wound up.
+    pub async fn hold(mut self, bytes_max: usize) -> Result<Outgoing, (Failure, Box<Incoming>)> {
+        let filled = poll_fn(|cx| self.poll_fill(cx, bytes_max)).await;
+        let whole = match filled {
+            Ok(()) if !self.finished => {
+                // The head leaves before the first batch, so it has a record of its own.
+                let recorded = match &mut self.recorder {
+                    Some(recorder) => recorder.head().await,
+                    None => Ok(()),
+                };
+                return match recorded {
+                    Ok(()) => Ok(Outgoing::Stream(Box::new(self))),
+                    Err(failure) => Err((self.fail(failure), Box::new(self.source))),
+                };
+            }
+            Ok(()) => poll_fn(|cx| self.poll_batch(cx)).await.transpose(),
+            Err(failure) => Err(self.fail(failure)),
+        };
+        match whole {
+            Ok(bytes) => Ok(Outgoing::whole(bytes.unwrap_or_default())),
+            Err(failure) => Err((failure, Box::new(self.source))),
+        }
+    }
+
+    /// The next batch that may leave.
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        loop {
+            match &mut self.state {
+                State::Reading => {
+                    let filled = self.poll_fill(cx, BATCH_BYTES);
+                    match filled {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(failure)) => return Poll::Ready(Some(Err(self.fail(failure)))),
+                        Poll::Pending if self.output.is_empty() => return Poll::Pending,
+                        Poll::Pending => {} // the sender pauses: what is ready need not wait for more
+                    }
+                    if let Err(failure) = self.settle() {
+                        return Poll::Ready(Some(Err(self.fail(failure))));
+                    }
+                }
+                State::Recording(record, bytes) => {
+                    let bytes = std::mem::take(bytes);
+                    match record.as_mut().poll(cx) {
+                        Poll::Pending => {
+                            let State::Recording(_, waiting) = &mut self.state else { unreachable!("matched above") };
+                            *waiting = bytes;
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(Err(failure)) => return Poll::Ready(Some(Err(self.fail(failure)))),
+                        Poll::Ready(Ok(())) => {
+                            if let Err(failure) = self.release(&bytes) {
+                                return Poll::Ready(Some(Err(self.fail(failure))));
+                            }
+                            if !bytes.is_empty() {
+                                return Poll::Ready(Some(Ok(bytes)));
+                            }
+                        }
+                    }
+                }
+                State::Ended => return Poll::Ready(None),
+                State::Failed(failure) => return Poll::Ready(Some(Err(failure.clone()))),
+            }
+        }
+    }
+
+    /// Rewrites until `want` bytes are ready or the end has come.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<(), Failure>> {
+        while !self.finished && self.output.len() < want {
+            let frame = Pin::new(&mut self.source).poll_frame(cx);
+            if frame.is_ready() || std::mem::take(&mut self.rested) {
+                let next = Instant::now() + self.patience.stall;
+                self.stall.as_mut().reset(next.min(self.patience.deadline));
+            }
+            let Poll::Ready(frame) = frame else {
+                ready!(self.stall.as_mut().poll(cx));
+                return Poll::Ready(Err(self.late()));
+            };
+            let data = match frame {
+                // Trailers could carry anything and are no part of FHIR: they end here.
+                Some(Ok(frame)) => frame.into_data().ok(),
+                Some(Err(_)) => return Poll::Ready(Err(self.cut())),
+                None => {
+                    self.finished = true;
+                    None
+                }
+            };
+            let started = Instant::now();
+            let done = match data {
+                _ if self.finished => self.rewriter.finish(&mut self.output),
+                Some(data) => self.rewriter.write(&data, &mut self.output),
+                None => Ok(()),
+            };
+            self.working += started.elapsed();
+            if let Err(refusal) = done {
+                let refusal = Arc::new(refusal);
+                return Poll::Ready(Err(match self.direction {
+                    Direction::Request => Failure::Request(refusal),
+                    Direction::Answer => Failure::Answer(refusal),
+                }));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Decides about everything that is ready: a record first if it reveals. Ends the body if that was all.
+    fn settle(&mut self) -> Result<(), Failure> {
+        let bytes = Bytes::from(std::mem::take(&mut self.output));
+        let mut report = self.rewriter.take_report();
+        self.metrics.count(&report);
+        if self.finished
+            && let Some(recorder) = &mut self.recorder
+        {
+            recorder.take_head(&mut report.reveals); // still set only if the whole body was held behind its head
+        }
+        let record: Recording = if report.reveals.is_empty() {
+            Box::pin(std::future::ready(Ok(())))
+        } else {
+            // Without a recorder there was no permit, and without a permit nothing is revealed; if it was, it stays here.
+            let recorder = self.recorder.as_mut().ok_or(Failure::Own(OwnError::AuditUnwritable))?;
+            recorder.record(report.reveals, report.subjects)
+        };
+        self.state = State::Recording(record, bytes);
+        Ok(())
+    }
+
+    /// Lets go of bytes whose record is durable; with the last of them the body ends.
+    fn release(&mut self, bytes: &Bytes) -> Result<(), Failure> {
+        if let (Direction::Answer, Some(failure)) = (self.direction, self.upload.failure()) {
+            // The upstream answers a request that was never whole: its word about it is not worth passing on.
+            return Err(failure);
+        }
+        let labels = [self.route.as_str(), self.direction.as_str()];
+        self.metrics.body_bytes.with_label_values(&labels).inc_by(bytes.len() as u64);
+        self.rested = true;
+        self.state = State::Reading;
+        if self.finished {
+            self.state = State::Ended;
+            self.conclude();
+        }
+        Ok(())
+    }
+
+    fn conclude(&mut self) {
+        let labels = [self.route.as_str(), self.direction.as_str()];
+        self.metrics.rewrite_duration.with_label_values(&labels).observe(self.working.as_secs_f64());
+        if self.direction == Direction::Request {
+            self.upload.ended.notify_one();
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Failure {
+        self.output = Vec::new();
+        if self.direction == Direction::Request {
+            let _ = self.upload.failure.set(failure.clone()); // the first reason is the reason
+        }
+        self.state = State::Failed(failure.clone());
+        self.conclude();
+        failure
+    }
+
+    fn cut(&self) -> Failure {
+        match self.direction {
+            Direction::Request => Failure::Caller(CallerError::Cut),
+            Direction::Answer => Failure::Upstream(UpstreamError::Cut),
+        }
+    }
+
+    fn late(&self) -> Failure {
+        match self.direction {
+            Direction::Request => Failure::Caller(CallerError::Stalled),
+            Direction::Answer => Failure::Upstream(UpstreamError::Slow),
+        }
+    }
+}

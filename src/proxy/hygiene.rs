@@ -1,0 +1,499 @@
+//! What may cross besides body and target: HTTP as RFC 9110 to 9113 mean it, and headers by allow-list.
+//!
+//! A request that two programs could read differently is refused here, before its body is asked for. No header crosses
+//! because it was not thought of: each list names what passes, in which form, and everything else ends here. What a body's
+//! rewriting makes untrue (lengths, digests, ranges, strong validators) ends here too.
+
+use super::media::{self, Media};
+use super::respond::{CallerError, Failure, UpstreamError};
+use super::settings::{Credentials, Route};
+use crate::names::Purpose;
+use crate::policy::Permit;
+use crate::rewrite;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request, response};
+use std::sync::Arc;
+
+/// Where the caller says why it asks: a code of HL7 v3 PurposeOfUse. It ends here.
+pub const PURPOSE: HeaderName = HeaderName::from_static("x-purpose-of-use");
+const IF_NONE_EXIST: HeaderName = HeaderName::from_static("if-none-exist");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const X_PROVENANCE: HeaderName = HeaderName::from_static("x-provenance");
+
+/// Headers of the connection that `Connection` may name (RFC 9110 §7.6.1). All end here.
+const CONNECTION_TOKENS: [&str; 6] = ["close", "keep-alive", "te", "trailer", "upgrade", "http2-settings"];
+
+/// A request that can only be read one way.
+#[derive(Debug)]
+pub struct Clean {
+    /// GET, HEAD, POST, PUT or DELETE.
+    pub method: Method,
+    /// Lower case, with its port if it names one.
+    pub host: String,
+    /// Path and query as sent.
+    pub target: String,
+    /// Type of the body; `None`: it has none.
+    pub media: Option<Media>,
+}
+
+/// Refuses what is ambiguous, unknown or not offered. Nothing of the body was read when it returns.
+pub fn request(parts: &request::Parts, has_body: bool) -> Result<Clean, Failure> {
+    let method = match &parts.method {
+        m if [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE].contains(m) => m.clone(),
+        _ => return Err(Failure::Caller(CallerError::Method)),
+    };
+    let clean = Clean {
+        host: host(parts).map_err(Failure::Caller)?,
+        target: target(parts).map_err(Failure::Caller)?,
+        media: body(&parts.headers, &method, has_body).map_err(Failure::Caller)?,
+        method,
+    };
+    connection(&parts.headers).map_err(Failure::Caller)?;
+    if parts.headers.contains_key(X_PROVENANCE) {
+        return Err(Failure::Caller(CallerError::Header("x-provenance")));
+    }
+    Ok(clean)
+}
+
+/// Exactly one host, the same wherever it is named (RFC 9112 §3.2, RFC 9113 §8.3.1).
+fn host(parts: &request::Parts) -> Result<String, CallerError> {
+    let mut values = parts.headers.get_all(header::HOST).iter();
+    let (named, more) = (values.next(), values.next());
+    let authority = parts.uri.authority();
+    if more.is_some() || (named.is_none() && (parts.version < Version::HTTP_2 || authority.is_none())) {
+        return Err(CallerError::Host);
+    }
+    if let Some(authority) = authority {
+        let same = named.is_none_or(|named| named.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()));
+        if !same {
+            return Err(CallerError::Authority);
+        }
+    }
+    let scheme_fits = parts.uri.scheme_str().is_none_or(|scheme| scheme == "https" || scheme == "http");
+    if !scheme_fits {
+        return Err(CallerError::Target);
+    }
+    let text = match (named, authority) {
+        (Some(named), _) => named.to_str().map_err(|_| CallerError::Host)?,
+        (None, Some(authority)) => authority.as_str(),
+        (None, None) => return Err(CallerError::Host),
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']' | b'_');
+    if text.is_empty() || !text.bytes().all(plain) {
+        return Err(CallerError::Host); // user information has an @ and ends here
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// A path that stays where it is whoever resolves it: no dot segments, no empty ones, nothing escaped that would be a
+/// separator or a dot. What its segments mean is the rewriter's to judge.
+fn target(parts: &request::Parts) -> Result<String, CallerError> {
+    let target = parts.uri.path_and_query().ok_or(CallerError::Target)?;
+    let path = target.path().strip_prefix('/').ok_or(CallerError::Target)?.as_bytes();
+    let dots = path.split(|&b| b == b'/').any(|segment| segment == b"." || segment == b"..");
+    let escaped = path.windows(3).any(|w| {
+        w[0] == b'%' && [b"2e", b"2f", b"5c", b"00", b"25"].iter().any(|hidden| w[1..].eq_ignore_ascii_case(*hidden))
+    });
+    if dots || escaped || path.starts_with(b"/") || path.windows(2).any(|w| w == b"//") || path.contains(&b'\\') {
+        return Err(CallerError::Target);
+    }
+    Ok(target.as_str().to_owned())
+}
+
+/// Framing and protocol of the connection.
+fn connection(headers: &HeaderMap) -> Result<(), CallerError> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(CallerError::TransferEncoding);
+    }
+    for token in tokens(headers, &header::CONNECTION) {
+        if !CONNECTION_TOKENS.iter().any(|known| token.eq_ignore_ascii_case(known.as_bytes())) && passes(token) {
+            return Err(CallerError::Connection);
+        }
+    }
+    // Clients that could speak HTTP/2 offer `h2c` and go on without it (RFC 9113 Appendix B): it ends here.
+    if tokens(headers, &header::UPGRADE).any(|token| !token.eq_ignore_ascii_case(b"h2c")) {
+        return Err(CallerError::Upgrade);
+    }
+    let mut expectations = headers.get_all(header::EXPECT).iter();
+    if let Some(expectation) = expectations.next()
+        && (expectations.next().is_some() || !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
+        return Err(CallerError::Expectation);
+    }
+    Ok(())
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let values = headers.get_all(name).iter();
+    values.flat_map(|v| v.as_bytes().split(|&b| b == b',')).map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+/// Whether a header of this name decides anything here or beyond, so that `Connection` must not make it vanish.
+fn passes(name: &[u8]) -> bool {
+    let Ok(name) = HeaderName::from_bytes(name) else { return true };
+    let text = name.as_str();
+    text.starts_with("content-")
+        || text.starts_with("if-")
+        || [
+            header::HOST,
+            header::AUTHORIZATION,
+            header::ACCEPT,
+            header::EXPECT,
+            header::COOKIE,
+            header::TRANSFER_ENCODING,
+            PREFER,
+            PURPOSE,
+            TRACEPARENT,
+            X_PROVENANCE,
+        ]
+        .contains(&name)
+}
+
+fn body(headers: &HeaderMap, method: &Method, has_body: bool) -> Result<Option<Media>, CallerError> {
+    if !has_body {
+        return Ok(None);
+    }
+    if method != Method::POST && method != Method::PUT {
+        return Err(CallerError::Body);
+    }
+    if !identity_coded(headers) {
+        return Err(CallerError::Encoding);
+    }
+    Media::of(headers).map(Some).ok_or(CallerError::MediaType)
+}
+
+fn identity_coded(headers: &HeaderMap) -> bool {
+    tokens(headers, &header::CONTENT_ENCODING).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
+}
+
+/// Why the caller asks, if it says so once and with a word that can be a purpose. Otherwise it has not said.
+pub fn purpose(headers: &HeaderMap) -> Option<Purpose> {
+    let mut values = headers.get_all(PURPOSE).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Purpose::new(value.to_str().ok()?).ok(),
+        _ => None,
+    }
+}
+
+/// The headers of the request to the upstream. Conditional reads are left out where a permit is held: a `304` would serve
+/// what another caller was shown.
+pub fn request_headers(
+    route: &Route,
+    parts: &request::Parts,
+    clean: &Clean,
+    below: &str,
+    permitted: bool,
+) -> Result<HeaderMap, Failure> {
+    let from = &parts.headers;
+    let mut to = HeaderMap::new();
+    to.insert(header::ACCEPT, media::accept(from).ok_or(Failure::Caller(CallerError::Accept))?);
+    to.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(media) = &clean.media {
+        to.insert(header::CONTENT_TYPE, media.header());
+    }
+    if let Some(value) = versions(from, &header::IF_MATCH).map_err(Failure::Caller)? {
+        to.insert(header::IF_MATCH, value);
+    }
+    let reads = clean.method == Method::GET || clean.method == Method::HEAD;
+    if !(permitted && reads) {
+        if let Some(value) = versions(from, &header::IF_NONE_MATCH).map_err(Failure::Caller)? {
+            to.insert(header::IF_NONE_MATCH, value);
+        }
+        if let Some(value) = one(from, &header::IF_MODIFIED_SINCE).filter(|value| is_http_date(value)) {
+            to.insert(header::IF_MODIFIED_SINCE, value.clone());
+        }
+    }
+    if from.contains_key(IF_NONE_EXIST) {
+        let malformed = Failure::Caller(CallerError::Header("if-none-exist"));
+        let query = one(from, &IF_NONE_EXIST).and_then(|value| value.to_str().ok()).ok_or(malformed.clone())?;
+        let resource_type = below.split(['/', '?']).next().unwrap_or_default();
+        let query = query.strip_prefix('?').unwrap_or(query);
+        let rewritten = rewrite::url::condition(&route.engine, resource_type, query)
+            .map_err(|refusal| Failure::Request(Arc::new(refusal)))?;
+        to.insert(IF_NONE_EXIST, HeaderValue::try_from(rewritten).map_err(|_| malformed)?);
+    }
+    if let Some(value) = preferences(from) {
+        to.insert(PREFER, value);
+    }
+    if let Some(value) = one(from, &TRACEPARENT).filter(|value| is_traceparent(value.as_bytes())) {
+        to.insert(TRACEPARENT, value.clone());
+    }
+    match &route.credentials {
+        Credentials::Drop => {}
+        Credentials::Replace(value) => {
+            to.insert(header::AUTHORIZATION, value.clone());
+        }
+        Credentials::Forward => {
+            if from.contains_key(header::AUTHORIZATION) {
+                let value = one(from, &header::AUTHORIZATION);
+                let mut value = value.ok_or(Failure::Caller(CallerError::Header("authorization")))?.clone();
+                value.set_sensitive(true);
+                to.insert(header::AUTHORIZATION, value);
+            }
+        }
+    }
+    Ok(to)
+}
+
+fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (only, None) => only,
+        _ => None,
+    }
+}
+
+/// `*` or a list of entity tags whose text can be a FHIR version id. Leaving out a malformed condition would make a
+/// conditional update unconditional, so it is refused.
+fn versions(headers: &HeaderMap, name: &HeaderName) -> Result<Option<HeaderValue>, CallerError> {
+    if !headers.contains_key(name) {
+        return Ok(None);
+    }
+    let words: Vec<&[u8]> = tokens(headers, name).collect();
+    let plain = words.len() <= 16 && (words == [b"*"] || (!words.is_empty() && words.iter().all(|w| is_version(w))));
+    if !plain {
+        return Err(CallerError::Header(if *name == header::IF_MATCH { "if-match" } else { "if-none-match" }));
+    }
+    let value = HeaderValue::from_bytes(&words.join(&b", "[..])).expect("its parts were header values");
+    Ok(Some(value))
+}
+
+/// `W/"3"` or `"3"`, with the characters of a FHIR id between the quotes.
+fn is_version(word: &[u8]) -> bool {
+    let opaque = word.strip_prefix(b"W/").unwrap_or(word);
+    opaque.strip_prefix(b"\"").and_then(|w| w.strip_suffix(b"\"")).is_some_and(|id| {
+        (1..=64).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+    })
+}
+
+/// IMF-fixdate (RFC 9110 §5.6.7): nothing but a date fits.
+fn is_http_date(value: &HeaderValue) -> bool {
+    let shape = b"Aaa, 00 Aaa 0000 00:00:00 GMT";
+    value.len() == shape.len()
+        && value.as_bytes().iter().zip(shape).all(|(b, s)| match s {
+            b'0' => b.is_ascii_digit(),
+            b'A' => b.is_ascii_uppercase(),
+            b'a' => b.is_ascii_lowercase(),
+            other => b == other,
+        })
+}
+
+/// W3C Trace Context §3.2, version 00: random numbers only. `tracestate` and `baggage` are free text and end here.
+fn is_traceparent(value: &[u8]) -> bool {
+    let hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let parts: Vec<&[u8]> = value.split(|&b| b == b'-').collect();
+    matches!(parts[..], [b"00", trace, parent, flags]
+        if trace.len() == 32 && parent.len() == 16 && flags.len() == 2 && hex(trace) && hex(parent) && hex(flags))
+}
+
+/// The preferences of FHIR that need nothing more from the proxy. `respond-async` would start a bulk export, whose
+/// manifest cannot be rewritten yet.
+fn preferences(headers: &HeaderMap) -> Option<HeaderValue> {
+    const KNOWN: [&str; 5] =
+        ["return=minimal", "return=representation", "return=OperationOutcome", "handling=strict", "handling=lenient"];
+    let wanted: Vec<&str> = headers
+        .get_all(PREFER)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&b| b == b',' || b == b';'))
+        .filter_map(|word| KNOWN.into_iter().find(|known| known.as_bytes().eq_ignore_ascii_case(word.trim_ascii())))
+        .collect();
+    (!wanted.is_empty()).then(|| HeaderValue::try_from(wanted.join(", ")).expect("made of words from the list above"))
+}
+
+/// What an answer's head allows: how its body is read, and the headers that go on.
+pub struct CleanAnswer {
+    /// Type of the body; `None`: it has none, or one that HTTP forbids.
+    pub media: Option<Media>,
+    /// Headers for the caller. No length: the body knows its own.
+    pub headers: HeaderMap,
+    /// Whether a header shows something that it would not show without the permit.
+    pub revealed: bool,
+}
+
+/// Refuses an answer that cannot be read one way, and picks the headers that go on.
+pub fn answer(
+    route: &Route,
+    method: &Method,
+    parts: &response::Parts,
+    has_body: bool,
+    permit: Option<&Permit>,
+) -> Result<CleanAnswer, Failure> {
+    let conditional_read = permit.is_none() && (method == Method::GET || method == Method::HEAD);
+    let unasked = match parts.status {
+        StatusCode::PARTIAL_CONTENT | StatusCode::SWITCHING_PROTOCOLS => true,
+        StatusCode::NOT_MODIFIED => !conditional_read,
+        status => status.is_informational(),
+    };
+    if unasked {
+        return Err(Failure::Upstream(UpstreamError::Status));
+    }
+    let from = &parts.headers;
+    let bodiless = *method == Method::HEAD
+        || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT);
+    let media = if bodiless || !has_body {
+        None
+    } else {
+        if !identity_coded(from) {
+            return Err(Failure::Upstream(UpstreamError::Encoding));
+        }
+        let chunked =
+            one(from, &header::TRANSFER_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        let framed = parts.version >= Version::HTTP_2 || chunked || one(from, &header::CONTENT_LENGTH).is_some();
+        if !framed || (from.contains_key(header::TRANSFER_ENCODING) && !chunked) {
+            return Err(Failure::Upstream(UpstreamError::Unframed));
+        }
+        Some(Media::of(from).ok_or(Failure::Upstream(UpstreamError::MediaType))?)
+    };
+    let (headers, revealed) = answer_headers(route, from, media.as_ref(), permit)?;
+    Ok(CleanAnswer { media, headers, revealed })
+}
+
+fn answer_headers(
+    route: &Route,
+    from: &HeaderMap,
+    media: Option<&Media>,
+    permit: Option<&Permit>,
+) -> Result<(HeaderMap, bool), Failure> {
+    let mut to = HeaderMap::new();
+    let mut revealed = false;
+    if let Some(media) = media {
+        to.insert(header::CONTENT_TYPE, media.header());
+    }
+    // A version id is the same on both sides, but the bytes it stands for are not: only a weak tag is true (RFC 9110 §8.8.1).
+    if let Some(tag) = one(from, &header::ETAG).filter(|tag| is_version(tag.as_bytes())) {
+        let weak = if tag.as_bytes().starts_with(b"W/") { tag.clone() } else { weaken(tag) };
+        to.insert(header::ETAG, weak);
+    }
+    for name in [header::LAST_MODIFIED, header::RETRY_AFTER] {
+        let plain =
+            |v: &&HeaderValue| is_http_date(v) || (!v.is_empty() && v.as_bytes().iter().all(u8::is_ascii_digit));
+        if let Some(value) = one(from, &name).filter(plain) {
+            to.insert(name, value.clone());
+        }
+    }
+    for name in [header::LOCATION, header::CONTENT_LOCATION] {
+        if !from.contains_key(&name) {
+            continue;
+        }
+        let broken = Failure::Upstream(UpstreamError::Status);
+        let value = one(from, &name).and_then(|value| value.to_str().ok()).ok_or(broken.clone())?;
+        let mut report = rewrite::Report::default();
+        let text = rewrite::url::location(&route.engine, value, permit, &mut report)
+            .map_err(|refusal| Failure::Answer(Arc::new(refusal)))?;
+        revealed |= report.reveals_anything();
+        to.insert(name, HeaderValue::try_from(text).map_err(|_| broken)?);
+    }
+    if permit.is_some() {
+        to.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        to.insert(header::VARY, HeaderValue::from_static("Authorization, X-Purpose-Of-Use"));
+    } else {
+        to.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    }
+    Ok((to, revealed))
+}
+
+fn weaken(tag: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()).expect("a header value with W/ before it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request as hyper hands it over: target, then headers one a line.
+    #[track_caller]
+    fn check(method: &str, target: &str, headers: &str, has_body: bool, expected: Result<(), CallerError>) {
+        let mut builder = http::Request::builder().method(method).uri(target);
+        for line in headers.lines() {
+            let (name, value) = line.split_once(": ").unwrap();
+            builder = builder.header(name, value);
+        }
+        let (parts, ()) = builder.body(()).unwrap().into_parts();
+        let found = match request(&parts, has_body) {
+            Ok(_) => Ok(()),
+            Err(Failure::Caller(error)) => Err(error),
+            Err(other) => panic!("{other:?}"),
+        };
+        assert_eq!(found, expected, "{method} {target}\n{headers}");
+    }
+
+    #[test]
+    fn a_request_is_read_one_way_or_not_at_all() {
+        use CallerError as E;
+        check("GET", "/Patient/1", "host: a", false, Ok(()));
+        check("GET", "/Patient/1", "host: a:8443", false, Ok(()));
+        check("GET", "http://a/Patient/1", "host: A", false, Ok(()));
+        check("GET", "/Patient/1", "", false, Err(E::Host));
+        check("GET", "/Patient/1", "host: a\nhost: a", false, Err(E::Host));
+        check("GET", "/Patient/1", "host: u@a", false, Err(E::Host));
+        check("GET", "/Patient/1", "host: a/b", false, Err(E::Host));
+        check("GET", "http://b/Patient/1", "host: a", false, Err(E::Authority));
+        check("GET", "http://u@a/Patient/1", "host: a", false, Err(E::Authority));
+        check("GET", "http://u@a/Patient/1", "host: u@a", false, Err(E::Host));
+        check("GET", "*", "host: a", false, Err(E::Target));
+        check("GET", "/a..b/.c?x=../y//z", "host: a", false, Ok(()));
+        for path in [
+            "/../x",
+            "/x/..",
+            "/x/./y",
+            "/x//y",
+            "//x",
+            "/x%2Fy",
+            "/x%2f..",
+            "/%2e%2E/x",
+            "/x%5cy",
+            "/x%252fy",
+            "/x%00",
+        ] {
+            check("GET", path, "host: a", false, Err(E::Target));
+        }
+        for method in ["TRACE", "OPTIONS", "PATCH", "PROPFIND", "get"] {
+            check(method, "/", "host: a", false, Err(E::Method));
+        }
+        check("CONNECT", "a:443", "host: a:443", false, Err(E::Method));
+        check("POST", "/", "host: a\ntransfer-encoding: gzip, chunked", false, Err(E::TransferEncoding));
+        check(
+            "POST",
+            "/",
+            "host: a\ntransfer-encoding: chunked\ntransfer-encoding: chunked",
+            false,
+            Err(E::TransferEncoding),
+        );
+        check("GET", "/", "host: a\nconnection: X-A, Host", false, Err(E::Connection));
+        check("GET", "/", "host: a\nconnection: authorization", false, Err(E::Connection));
+        check("GET", "/", "host: a\nconnection: content-type", false, Err(E::Connection));
+        check("GET", "/", "host: a\nconnection: keep-alive, x-a", false, Ok(()));
+        check("GET", "/", "host: a\nupgrade: websocket\nconnection: upgrade", false, Err(E::Upgrade));
+        check("GET", "/", "host: a\nupgrade: h2c\nconnection: Upgrade, HTTP2-Settings", false, Ok(()));
+        check("GET", "/", "host: a\nexpect: 200-maybe", false, Err(E::Expectation));
+        check("GET", "/", "host: a\nx-provenance: {}", false, Err(E::Header("x-provenance")));
+        check("GET", "/", "host: a", true, Err(E::Body));
+        check("DELETE", "/", "host: a", true, Err(E::Body));
+        check("POST", "/", "host: a", true, Err(E::MediaType));
+        check("POST", "/", "host: a\ncontent-type: application/json\ncontent-encoding: gzip", true, Err(E::Encoding));
+        check("POST", "/", "host: a\ncontent-type: application/json\ncontent-encoding: identity", true, Ok(()));
+    }
+
+    #[test]
+    fn conditions_carry_version_ids_only() {
+        let read = |text: &str| {
+            versions(
+                &HeaderMap::from_iter([(header::IF_MATCH, HeaderValue::from_str(text).unwrap())]),
+                &header::IF_MATCH,
+            )
+        };
+        assert_eq!(read("W/\"3\"").unwrap().unwrap(), "W/\"3\"");
+        assert_eq!(read("*").unwrap().unwrap(), "*");
+        for bad in ["W/\"Ng, Ada\"", "3", "\"\"", "W/\"a b\"", "*, W/\"3\"", ""] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(is_http_date(&HeaderValue::from_static("Mon, 23 Nov 2026 10:00:00 GMT")));
+        assert!(!is_http_date(&HeaderValue::from_static("Ada, Ng Nov 2026 10:00:00 GMT")));
+        assert!(is_traceparent(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+        assert!(!is_traceparent(b"00-patient-ng-01"));
+    }
+}

@@ -1,0 +1,138 @@
+//! Every bound and timeout of the network shell, in one place: unit in the name or type, reason beside it.
+//!
+//! What a site may tune stands in [`Tunable`]; the rest are promises. The core's own bounds are `crate::limits`.
+
+use std::time::Duration;
+
+/// What a configuration may set under `limits`.
+#[derive(Debug, Clone, Copy)]
+pub struct Tunable {
+    /// Connections open at once, per listener. More wait in the kernel's backlog. 22 KiB each when idle (measured).
+    pub connections: usize,
+    /// Exchanges in flight at once. More are answered 503. Each may hold a resource of 16 MiB and its rewriting.
+    pub exchanges: usize,
+    /// How long a draining proxy still accepts, so that load balancers see `/readyz` off before ports close.
+    pub drain_delay: Duration,
+    /// How long open exchanges may take to end once draining. Below the 30 s grace of Kubernetes.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Tunable {
+    fn default() -> Self {
+        Tunable {
+            connections: 2048,
+            exchanges: 512,
+            drain_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(25),
+        }
+    }
+}
+
+/// Largest value of `connections` and `exchanges`: file descriptors end near here.
+pub const CONNECTIONS_MAX: usize = 1 << 20;
+
+// -- the listener
+
+/// A TLS handshake that takes longer is dropped. Honest ones take under a second even over satellite links.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An HTTP/1 head that takes longer is dropped; also how long a keep-alive connection may be idle. Against slowloris.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest HTTP/1 head, in bytes: one search URL of 16 KiB and headers that honest clients send, doubled.
+pub const HEAD_BYTES_MAX: usize = 40 * 1024;
+
+/// Largest HTTP/1 read buffer, in bytes. Holds a head.
+pub const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Most HTTP/1 header fields. hyper's own number: others allocate on every request.
+pub const HEADERS_MAX: usize = 100;
+
+/// Largest HTTP/2 header list, in bytes as RFC 9113 §6.5.2 counts them (32 extra a field, so about 490 fields).
+pub const H2_HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+
+/// HTTP/2 receive window of a stream, in bytes. Memory a peer can force: connections x streams x window.
+pub const H2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+
+/// HTTP/2 receive window of a connection, in bytes: caps the product above.
+pub const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Streams open at once on an HTTP/2 connection.
+pub const H2_STREAMS_MAX: u32 = 100;
+
+/// Bytes waiting to be sent on a stream before its body is asked for more.
+pub const H2_SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Streams reset by the peer before they were accepted (rapid reset, CVE-2023-44487), and by us for its faults
+/// (MadeYouReset, CVE-2025-8671), before the connection is closed.
+pub const H2_RESETS_MAX: usize = 20;
+/// See [`H2_RESETS_MAX`].
+pub const H2_LOCAL_RESETS_MAX: usize = 200;
+
+/// HTTP/2 ping interval; a peer that does not answer within [`H2_PING_TIMEOUT`] is gone.
+pub const H2_PING_INTERVAL: Duration = Duration::from_secs(25);
+/// See [`H2_PING_INTERVAL`].
+pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A peer that takes no byte for so long is gone: a reader that stalls must not hold a revealed answer in memory.
+pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long and how much of an unread request body is taken in after a refusal, so that the refusal arrives: a socket
+/// closed over unread bytes is reset, and the reset destroys the answer.
+pub const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
+/// See [`LINGER_TIMEOUT`].
+pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+// -- bodies
+
+/// How much of a rewritten body is held before it is let go, in bytes. A body refused within gives a clean status and
+/// nothing has left; one refused later aborts the message. Ordinary resources are 2 to 20 KiB.
+pub const HOLD_BYTES: usize = 256 * 1024;
+
+/// Least number of bytes let go at a time once streaming, unless the sender pauses. One audit line covers a batch, so
+/// this also spaces the `fdatasync` calls of a long revealed answer.
+pub const BATCH_BYTES: usize = 256 * 1024;
+
+/// A body that brings nothing for so long is cut. Bulk exports pause while the server reads its disk.
+pub const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+// -- the upstream
+
+/// Default time to connect, TLS included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Default time from the end of the request to the head of the answer. FHIR searches of a minute exist.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Default time for a whole exchange. Long enough for a bulk file of 10 GB at 30 MB/s.
+pub const WHOLE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Longest timeout a configuration may set: a day.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Idle upstream connections are closed after this: shorter than any server's own limit, so that a request rarely meets a
+/// connection that the server closes in the same moment.
+pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Idle upstream connections kept per route.
+pub const UPSTREAM_IDLE_MAX: usize = 64;
+
+// -- audit and administration
+
+/// Audit records waiting for the disk. Each waits with its exchange, so [`Tunable::exchanges`] bounds them too.
+pub const AUDIT_QUEUE_MAX: usize = 1024;
+
+/// A record that is not durable after this long counts as unwritable: the caller gets an answer before it gives up.
+pub const AUDIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest audit line read back when a file is continued, in bytes.
+pub const AUDIT_LINE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Connections of the admin listener: probes and one or two scrapers.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+
+/// Largest configuration, certificate or key file, in bytes.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+const _: () = assert!(crate::limits::URL_BYTES_MAX < HEAD_BYTES_MAX && HEAD_BYTES_MAX < BUFFER_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES >= HOLD_BYTES, "what was held leaves as one batch");
