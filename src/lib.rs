@@ -1,6 +1,8 @@
 //! cryptonym: a TLS reverse proxy that rewrites identity in FHIR traffic into keyed pseudonyms, and back.
 //! The map of this library is `ARCHITECTURE.md`; each room opens with a letter to its reader.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod limits;
 pub mod names;
 pub mod policy;
