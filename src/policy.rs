@@ -51,8 +51,12 @@ impl Policy {
 
     /// The one place where a caller's permit for an exchange is made. `None`: nothing may be revealed.
     pub fn permit(&self, caller: &Caller, route: &str, purpose: Option<&Purpose>) -> Option<Permit> {
-        let mut permit =
-            Permit { caller: caller.clone(), purpose: purpose.cloned(), classes: BTreeMap::new(), others: Reveal::Token };
+        let mut permit = Permit {
+            caller: caller.clone(),
+            purpose: purpose.cloned(),
+            classes: BTreeMap::new(),
+            others: Reveal::Token,
+        };
         let mut denied_others = false;
         let applies = |g: &&Grant| {
             g.callers.contains(caller)

@@ -7,8 +7,8 @@
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
 };
 use std::fs;
 use std::io::{self, Write};
@@ -102,7 +102,8 @@ fn params(name: &str, hosts: &[&str]) -> Result<CertificateParams, CertsError> {
 
 /// The UTC date so many days from today, in the three numbers that rcgen takes.
 fn date(days_from_today: i64) -> (i32, u8, u8) {
-    let date = (Timestamp::now() + SignedDuration::from_hours(24 * days_from_today)).to_zoned_datetime(TimeZone::UTC).date();
+    let date =
+        (Timestamp::now() + SignedDuration::from_hours(24 * days_from_today)).to_zoned_datetime(TimeZone::UTC).date();
     let number = |n: i8| u8::try_from(n).expect("months and days of a date are positive");
     (date.year().into(), number(date.month()), number(date.day()))
 }

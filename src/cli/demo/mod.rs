@@ -1,1 +1,4 @@
 //! stub
+
+pub mod client;
+pub mod cloud;
