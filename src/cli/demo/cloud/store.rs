@@ -242,7 +242,6 @@ impl Store {
                                     matches.extend(self.lookup(kind, parameter, &format!("{target}/{value}")));
                                 }
                             }
-                            }
                         }
                     }
                 }
