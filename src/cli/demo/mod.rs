@@ -150,7 +150,6 @@ mod tests {
     fn without_a_proxy_the_story_is_not_true_and_says_so() {
         let wire = Starts { keyring: || Ok("kind: Keyring\n".into()), proxy: relay };
         let (result, text) = told(&wire);
-        println!("{text}");
         assert!(matches!(result, Ok(false)));
         for lie in [
             "NOT TRUE  no name, number, address or id of anybody is in the bytes",
@@ -159,6 +158,7 @@ mod tests {
             "NOT TRUE  and the cloud never saw the number",
             "NOT TRUE  the cloud has other dates",
             "NOT TRUE  the audit names no patient either",
+            "NOT TRUE  of 144 identifying values, none is in the",
         ] {
             assert!(text.contains(lie), "{lie}");
         }
@@ -171,7 +171,8 @@ mod tests {
         ] {
             assert!(text.contains(truth), "{truth}");
         }
-        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        let longest = text.lines().max_by_key(|line| line.chars().count()).unwrap_or_default();
+        assert!(longest.chars().count() <= 100, "{longest}");
     }
 
     #[test]

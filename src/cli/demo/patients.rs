@@ -14,6 +14,8 @@ const SSN_SYSTEM: &str = "http://hl7.org/fhir/sid/us-ssn";
 /// The system of national provider numbers.
 const NPI_SYSTEM: &str = "http://hl7.org/fhir/sid/us-npi";
 const NPI: &str = "9990004217";
+/// Family name, given name and logical id of the doctor of all of them.
+const DOCTOR: [&str; 3] = ["Rhubarbsson", "Philippa", "doctor-0042"];
 
 const GIVEN: [&str; 12] = [
     "Ottoline",
@@ -103,13 +105,18 @@ enum Links {
 
 /// The doctor of all of them.
 pub fn practitioner() -> Resource {
-    let id = "doctor-0042";
+    let id = DOCTOR[2];
     let json = json!({
         "resourceType": "Practitioner", "id": id, "active": true,
         "identifier": [{ "system": NPI_SYSTEM, "value": NPI }],
-        "name": [{ "family": "Rhubarbsson", "given": ["Philippa"], "prefix": ["Dr."] }],
+        "name": [{ "family": DOCTOR[0], "given": [DOCTOR[1]], "prefix": ["Dr."] }],
     });
     Resource { kind: "Practitioner", id: id.into(), json: json.to_string() }
+}
+
+/// What must not be seen of the doctor.
+pub fn doctor_identity() -> impl Iterator<Item = String> {
+    DOCTOR.into_iter().chain([NPI]).map(str::to_owned)
 }
 
 /// The patient with this number. Up to 156 of them differ in name.
@@ -170,7 +177,9 @@ impl Patient {
             Links::Ids if kind == "Patient" => self.id.clone(),
             Links::Ids => format!("{}-{:06}-{number}", kind.to_lowercase(), self.number),
             Links::Transaction => {
-                let place = kind.bytes().fold(number + 1, |sum, byte| sum * 31 + u64::from(byte)) & 0xffff_ffff;
+                let kinds = ["Patient", "Encounter", "Observation", "Condition", "DocumentReference"];
+                let kind = kinds.iter().position(|known| *known == kind).unwrap_or(kinds.len());
+                let place = kind as u64 * 1000 + number + 0x7d00_0000;
                 format!("urn:uuid:{place:08x}-5eed-4abc-8def-{:012x}", self.number + 0xfab1_e000)
             }
         };
@@ -179,7 +188,7 @@ impl Patient {
             Links::Transaction => name(kind, number),
         };
         let doctor = match links {
-            Links::Ids => "Practitioner/doctor-0042".to_owned(),
+            Links::Ids => format!("Practitioner/{}", DOCTOR[2]),
             Links::Transaction => format!("Practitioner?identifier={NPI_SYSTEM}|{NPI}"),
         };
         let mut record = Vec::new();

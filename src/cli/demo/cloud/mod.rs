@@ -36,6 +36,9 @@ const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Longest request head, in bytes: a search may list a thousand ids.
 const HEAD_BYTES_MAX: u32 = 256 * 1024;
 
+/// Takes whole requests, each as HTTP/1.1 would spell it.
+pub type Sink = Box<dyn Fn(&[u8]) + Send + Sync>;
+
 /// What becomes of the bytes that the cloud receives.
 pub enum Record {
     /// Only counted.
@@ -43,7 +46,7 @@ pub enum Record {
     /// Kept, for [`Cloud::received`].
     Memory,
     /// Given to a function, one whole request at a time.
-    To(Box<dyn Fn(&[u8]) + Send + Sync>),
+    To(Sink),
 }
 
 /// A running server. It stops when dropped.
@@ -187,7 +190,11 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<By
 impl Shared {
     /// One request as HTTP/1.1 would spell it, whatever carried it.
     fn write_down(&self, head: &http::request::Parts, body: &[u8]) {
-        let mut text = format!("{} {} {:?}\r\n", head.method, head.uri, head.version).into_bytes();
+        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+        let mut text = format!("{} {target} {:?}\r\n", head.method, head.version).into_bytes();
+        if let Some(authority) = head.uri.authority() {
+            text.extend_from_slice(format!("host: {authority}\r\n").as_bytes());
+        }
         for (name, value) in &head.headers {
             text.extend_from_slice(name.as_str().as_bytes());
             text.extend_from_slice(b": ");
