@@ -69,16 +69,17 @@ fn leave_running(stage: &Stage, voice: &mut Voice<'_>) -> io::Result<()> {
     let patient = patients::patient(0);
     voice.heading("It keeps running. Try, from another terminal (ctrl-c here ends it and removes everything):")?;
     voice.verbatim(&format!("\n  cd {folder}        # proxy.yaml is its configuration, audit.jsonl its audit\n"))?;
-    for (who, what) in [("ward", "may know"), ("vendor", "may not know")] {
-        let url = format!("{}/Patient?identifier={}%7C{}", stage.base, patients::MRN_SYSTEM, patient.mrn);
+    let by_number = format!("identifier={}%7C{}", patients::MRN_SYSTEM, patient.mrn);
+    for (who, what, query) in [("ward", "may know", by_number.as_str()), ("vendor", "may not know", "_count=1")] {
+        let url = format!("{}/Patient?{query}", stage.base);
         voice.verbatim(&format!("  # the {who} {what}"))?;
-        voice.verbatim(&format!("  curl --cacert ca.pem --cert {who}.pem --key {who}-key.pem '{url}'\n"))?;
+        voice.verbatim(&format!("  curl -s --cacert ca.pem --cert {who}.pem --key {who}-key.pem '{url}'\n"))?;
     }
     voice.verbatim("  # what the cloud itself has")?;
-    voice.verbatim(&format!("  curl --cacert ca.pem '{}/Patient?_count=3'\n", stage.cloud.base))?;
+    voice.verbatim(&format!("  curl -s --cacert ca.pem '{}/Patient?_count=1'\n", stage.cloud.base))?;
     if let Some(admin) = stage.admin() {
         voice.verbatim("  # how the proxy is")?;
-        voice.verbatim(&format!("  curl 'http://{admin}/readyz?verbose' 'http://{admin}/metrics'"))?;
+        voice.verbatim(&format!("  curl -s 'http://{admin}/readyz?verbose' 'http://{admin}/metrics'"))?;
     }
     Ok(())
 }

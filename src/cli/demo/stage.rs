@@ -110,20 +110,20 @@ kind: Proxy
 listeners:
   - address: {listener}
     tls: {{ cert: proxy.pem, key: proxy-key.pem, client_ca: ca.pem, client_auth: required }}
-admin: {{ address: {admin} }}               # /readyz, /metrics
-keyring: keyring.yaml                          # the secret that all pseudonyms are made with
-audit: {{ file: audit.jsonl }}                   # written before anything is revealed
+admin: {{ address: {admin} }}            # /readyz, /metrics
+keyring: keyring.yaml                       # the secret that all pseudonyms are made with
+audit: {{ file: audit.jsonl }}                # written before anything is revealed
 routes:
   - name: cloud
-    untrusted: upstream                        # the cloud may not know; requests are pseudonymized
+    untrusted: upstream                     # the cloud may not know; requests are pseudonymized
     upstream: {{ url: "{cloud}", tls: {{ ca: ca.pem }} }}
     public_base: "https://{listener}"
-    rules: fhir-r4-reversible                  # loses nothing: whoever may know gets everything back
+    rules: fhir-r4-reversible               # loses nothing: whoever may know gets everything back
     domain: demo
-callers:                                       # told by their client certificates
+callers:                                    # told by their client certificates
   - {{ name: ward, match: {{ dns: ward.hospital.example }} }}
   - {{ name: vendor, match: {{ dns: vendor.example }} }}
-grants:                                        # the vendor has none: it sees pseudonyms
+grants:                                     # the vendor has none: it sees pseudonyms
   - {{ callers: [ward], routes: [cloud], reidentify: {{ "*": plain }} }}
 "#
     )
