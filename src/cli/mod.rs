@@ -1,7 +1,11 @@
 //! The `cryptonym` command: one file per command, exit codes and words in one place (contract §3).
 
+#[cfg(feature = "proxy")]
+pub mod certs;
 pub mod check;
 pub mod convert;
+#[cfg(feature = "proxy")]
+pub mod demo;
 pub mod keys;
 pub mod packs;
 #[cfg(feature = "proxy")]
@@ -51,6 +55,28 @@ enum Verb {
     /// Start the proxy
     #[cfg(feature = "proxy")]
     Run(Run),
+    /// Show it all on this machine: a hospital, the proxy, a cloud, and who sees what
+    #[cfg(feature = "proxy")]
+    Demo {
+        /// Leave it running and print curl lines
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Make certificates for trying things out
+    #[cfg(feature = "proxy")]
+    #[command(subcommand)]
+    Certs(Certs),
+}
+
+#[cfg(feature = "proxy")]
+#[derive(Debug, Subcommand)]
+enum Certs {
+    /// Write an authority, a server and a client certificate for this machine
+    Dev {
+        /// Folder for them
+        #[arg(short, long, value_name = "FOLDER", default_value = "certs")]
+        output: PathBuf,
+    },
 }
 
 #[cfg(feature = "proxy")]
@@ -127,6 +153,10 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::check(&args),
         #[cfg(feature = "proxy")]
         Verb::Run(args) => start(args),
+        #[cfg(feature = "proxy")]
+        Verb::Demo { keep } => demo::demo(keep),
+        #[cfg(feature = "proxy")]
+        Verb::Certs(Certs::Dev { output }) => certs::dev(&output),
         Verb::Keys(Keys::Generate(args)) => match keys::generate(&args.output) {
             Ok(()) => {
                 tell(format_args!("wrote {}; keep a copy where only its owners can read it", args.output.display()));
