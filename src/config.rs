@@ -556,10 +556,15 @@ impl Reader<'_> {
             None => Some(None),
         };
         let overflow = match self.text(route.overflow) {
-            Some(value) => self.read("overflow", value, "write refuse (hash is not supported by this version)", |text| match text {
-                "refuse" => Some(Overflow::Refuse),
-                _ => None,
-            }),
+            Some(value) => self.read(
+                "overflow",
+                value,
+                "write refuse (hash is not supported by this version)",
+                |text| match text {
+                    "refuse" => Some(Overflow::Refuse),
+                    _ => None,
+                },
+            ),
             None => Some(Overflow::Refuse),
         };
         let credentials = self.credentials(route.credentials);

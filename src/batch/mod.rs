@@ -55,7 +55,9 @@ pub enum BatchError {
     #[error("cannot write: {0}; help: check space and permissions of the output")]
     Write(io::Error),
     /// The audit record could not be made durable.
-    #[error("the audit record cannot be written: {0}; help: nothing of this batch was revealed; mend the audit file first")]
+    #[error(
+        "the audit record cannot be written: {0}; help: nothing of this batch was revealed; mend the audit file first"
+    )]
     Audit(LedgerError),
 }
 
@@ -119,7 +121,12 @@ impl Job {
         }
     }
 
-    fn document(&self, input: &mut dyn BufRead, output: &mut Output, mut ledger: Option<&mut Ledger>) -> Result<Outcome, BatchError> {
+    fn document(
+        &self,
+        input: &mut dyn BufRead,
+        output: &mut Output,
+        mut ledger: Option<&mut Ledger>,
+    ) -> Result<Outcome, BatchError> {
         let mut rewriter = self.rewriter(Format::Json);
         let mut outcome = Outcome::default();
         let mut written = Vec::new();
@@ -143,7 +150,12 @@ impl Job {
         }
     }
 
-    fn lines(&self, input: &mut dyn BufRead, output: &mut Output, mut ledger: Option<&mut Ledger>) -> Result<Outcome, BatchError> {
+    fn lines(
+        &self,
+        input: &mut dyn BufRead,
+        output: &mut Output,
+        mut ledger: Option<&mut Ledger>,
+    ) -> Result<Outcome, BatchError> {
         let mut rewriter = self.rewriter(Format::Json);
         let mut outcome = Outcome::default();
         let mut written = Vec::new();

@@ -57,7 +57,9 @@ pub struct Common {
 
 /// Arguments of `pseudonymize`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cryptonym pseudonymize --rules fhir-r4-pseudonymized --keys keys.yaml -o out/ bulk-export/")]
+#[command(
+    after_help = "Example:\n  cryptonym pseudonymize --rules fhir-r4-pseudonymized --keys keys.yaml -o out/ bulk-export/"
+)]
 pub struct Pseudonymize {
     #[command(flatten)]
     common: Common,
@@ -111,7 +113,8 @@ pub fn reidentify(args: &Reidentify) -> ExitCode {
     let engine = engine(&args.common);
     let caller = Caller::new(&args.caller).map_err(|e| vec![format!("--caller: {e}")]);
     let purpose = Purpose::new(&args.purpose).map_err(|e| vec![format!("--purpose: {e}")]);
-    let ledger = args.audit.as_deref().map(|path| Ledger::open(path).map_err(|e| vec![format!("--audit: {e}")])).transpose();
+    let ledger =
+        args.audit.as_deref().map(|path| Ledger::open(path).map_err(|e| vec![format!("--audit: {e}")])).transpose();
     let (engine, caller, purpose, ledger) = match (engine, caller, purpose, ledger) {
         (Ok(engine), Ok(caller), Ok(purpose), Ok(ledger)) => (engine, caller, purpose, ledger),
         (engine, caller, purpose, ledger) => {
@@ -145,7 +148,9 @@ fn engine(common: &Common) -> Result<Arc<Engine>, Vec<String>> {
             let OverflowArg::Refuse = common.overflow;
             let bases = common.base.iter().map(|b| Base { trusted: b.clone(), untrusted: b.clone() }).collect();
             let options = Options { id_epoch, overflow: Overflow::Refuse, bases };
-            Engine::new(rules, &keyring, &domain, options).map(Arc::new).map_err(|e| vec![format!("{}: {e}", common.keys)])
+            Engine::new(rules, &keyring, &domain, options)
+                .map(Arc::new)
+                .map_err(|e| vec![format!("{}: {e}", common.keys)])
         }
         (rules, keyring, domain, id_epoch) => {
             let all = [rules.err(), keyring.err(), domain.err(), id_epoch.err()];
@@ -194,7 +199,9 @@ fn convert(common: &Common, job: &Job, mut ledger: Option<Ledger>, strict: bool)
     for task in tasks {
         let name = task.input.display().to_string();
         let Some((suffix, packed)) = batch::kind(&task.input).or(format.map(|f| (f, false))) else {
-            complain(format_args!("{name}: skipped: unknown suffix; help: name it .json, .ndjson or .jsonl, or use --format"));
+            complain(format_args!(
+                "{name}: skipped: unknown suffix; help: name it .json, .ndjson or .jsonl, or use --format"
+            ));
             totals.refused += 1;
             continue;
         };
@@ -321,10 +328,17 @@ fn nameless(relative: &Path, job: &Job) -> PathBuf {
         .enumerate()
         .map(|(n, part)| {
             let text = part.as_os_str().to_string_lossy();
-            let (stem, suffix) = if n + 1 == count { text.split_at(text.find('.').unwrap_or(text.len())) } else { (&*text, "") };
+            let (stem, suffix) =
+                if n + 1 == count { text.split_at(text.find('.').unwrap_or(text.len())) } else { (&*text, "") };
             let bulk = job.engine.rules().schema().resource(stem).is_some();
-            let plain_suffix = suffix.split('.').all(|s| s.bytes().all(|b| b.is_ascii_digit()) || matches!(s, "json" | "ndjson" | "jsonl" | "gz"));
-            let end = if plain_suffix { suffix.to_owned() } else { format!(".{}", text.rsplit('.').next().unwrap_or_default()) };
+            let plain_suffix = suffix
+                .split('.')
+                .all(|s| s.bytes().all(|b| b.is_ascii_digit()) || matches!(s, "json" | "ndjson" | "jsonl" | "gz"));
+            let end = if plain_suffix {
+                suffix.to_owned()
+            } else {
+                format!(".{}", text.rsplit('.').next().unwrap_or_default())
+            };
             if bulk && plain_suffix { text.into_owned() } else { format!("doc-{}{end}", job.engine.handle(&text)) }
         })
         .collect()

@@ -8,8 +8,13 @@ pub fn load(name_or_path: &str) -> Result<Compiled, Vec<String>> {
         Some(yaml) => yaml.to_owned(),
         None => std::fs::read_to_string(name_or_path).map_err(|error| {
             let known: Vec<&str> = packs::PACKS.iter().map(|(name, _)| *name).collect();
-            vec![format!("{name_or_path}: cannot read: {error}; help: name a file, or one of the packs {}", known.join(", "))]
+            vec![format!(
+                "{name_or_path}: cannot read: {error}; help: name a file, or one of the packs {}",
+                known.join(", ")
+            )]
         })?,
     };
-    Compiled::new(&yaml).map_err(|mistakes| mistakes.iter().map(|m| format!("{name_or_path}:{}: {}; help: {}", m.line, m.what, m.advice)).collect())
+    Compiled::new(&yaml).map_err(|mistakes| {
+        mistakes.iter().map(|m| format!("{name_or_path}:{}: {}; help: {}", m.line, m.what, m.advice)).collect()
+    })
 }

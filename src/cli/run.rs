@@ -2,8 +2,8 @@
 //!
 //! Thin glue: what is checked stands in `config`, what happens in `proxy`. Nothing is bound before everything was checked.
 
-use crate::config::{self, Mistake, Sources};
 use super::{keys, packs};
+use crate::config::{self, Mistake, Sources};
 use crate::proxy;
 use std::future::Future;
 use std::io::{self, Write};

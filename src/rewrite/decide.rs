@@ -19,7 +19,9 @@ use crate::action::shift::{self, Offset};
 use crate::fhir;
 use crate::limits;
 use crate::policy::Permit;
-use crate::rules::automaton::{Automaton, Leaf, MODIFIER, Member, NO_SWITCH, Node, REMOVED_WHOLE, SUBJECT, Shape, StateId};
+use crate::rules::automaton::{
+    Automaton, Leaf, MODIFIER, Member, NO_SWITCH, Node, REMOVED_WHOLE, SUBJECT, Shape, StateId,
+};
 use crate::rules::{Action, DateKind, NoSubject, Role};
 use crate::secret::Phi;
 use crate::token::{ClassKeys, Form, Revealed, Seen};
@@ -136,7 +138,14 @@ impl<'u> Decider<'u> {
     // === elements ===
 
     /// The fate of one event in exact state `state`. `bound`: every enclosing element up to the resource is required.
-    fn element(&mut self, at: u32, state: StateId, resource: &mut Resource, bound: bool, full_url: Option<u32>) -> Decided<Fate> {
+    fn element(
+        &mut self,
+        at: u32,
+        state: StateId,
+        resource: &mut Resource,
+        bound: bool,
+        full_url: Option<u32>,
+    ) -> Decided<Fate> {
         let event = self.events[at as usize];
         match event.kind {
             EventKind::Unknown => {
@@ -153,7 +162,14 @@ impl<'u> Decider<'u> {
         }
     }
 
-    fn array(&mut self, at: u32, state: StateId, resource: &mut Resource, bound: bool, full_url: Option<u32>) -> Decided<Fate> {
+    fn array(
+        &mut self,
+        at: u32,
+        state: StateId,
+        resource: &mut Resource,
+        bound: bool,
+        full_url: Option<u32>,
+    ) -> Decided<Fate> {
         let event = self.events[at as usize];
         let flags = self.automaton.states[state as usize].flags;
         if self.out() && flags & REMOVED_WHOLE != 0 {
@@ -229,7 +245,9 @@ impl<'u> Decider<'u> {
             };
             let required = member.is_some_and(|m| m.required);
             let fate = match member {
-                Some(m) if m.name == "ifNoneExist" && shape.name == "Bundle.entry.request" => self.condition(next, target, at, shape)?,
+                Some(m) if m.name == "ifNoneExist" && shape.name == "Bundle.entry.request" => {
+                    self.condition(next, target, at, shape)?
+                }
                 _ => self.element(next, target, resource, bound && required, full_url)?,
             };
             match fate {
@@ -390,7 +408,10 @@ impl<'u> Decider<'u> {
         let mut valid = Vec::new();
         for &system in seals {
             let Some(coding) = self.parent(system) else { continue };
-            let Node::Object { shape, .. } = self.automaton.states[self.events[coding as usize].state as usize].node else { continue };
+            let Node::Object { shape, .. } = self.automaton.states[self.events[coding as usize].state as usize].node
+            else {
+                continue;
+            };
             let Some(code) = self.member(coding, &self.automaton.shapes[shape as usize], b"code") else { continue };
             valid.extend(Seal::read(self.engine, &self.text(code)?));
         }
@@ -409,7 +430,9 @@ impl<'u> Decider<'u> {
 
     /// Whether the Coding at this event is a seal.
     fn is_seal(&mut self, at: u32) -> bool {
-        let Node::Object { shape, .. } = self.automaton.states[self.events[at as usize].state as usize].node else { return false };
+        let Node::Object { shape, .. } = self.automaton.states[self.events[at as usize].state as usize].node else {
+            return false;
+        };
         let shape = &self.automaton.shapes[shape as usize];
         let Some(system) = self.member(at, shape, b"system") else { return false };
         matches!(self.text(system), Ok(text) if text == seal::SYSTEM)
@@ -442,7 +465,8 @@ impl<'u> Decider<'u> {
         let (place, text) = match meta {
             None => (self.events[at as usize].end - 1, format!(r#","meta":{{"tag":[{coding}]}}"#)),
             Some(meta) => {
-                let Node::Object { shape, .. } = self.automaton.states[self.events[meta as usize].state as usize].node else {
+                let Node::Object { shape, .. } = self.automaton.states[self.events[meta as usize].state as usize].node
+                else {
                     return Err(No(Code::WrongForm, meta));
                 };
                 match self.member(meta, &self.automaton.shapes[shape as usize], b"tag").filter(|&t| self.survives(t)) {
@@ -573,7 +597,9 @@ impl<'u> Decider<'u> {
         let changed = match leaf.role {
             Role::ResourceId => engine.resource_id(self.resource_name(at), &value, &mut word, way),
             Role::ContainedId => engine.contained_id(self.resource_name(at), &value, &mut word, way),
-            Role::Reference | Role::FullUrl | Role::Location => engine.reference(&value, &resource.kept_contained, &mut word, way),
+            Role::Reference | Role::FullUrl | Role::Location => {
+                engine.reference(&value, &resource.kept_contained, &mut word, way)
+            }
             Role::RequestUrl => engine.request_url(&self.method(at)?, &value, &mut word, way),
             Role::Link => engine.uri(&engine.uris, &value, &mut word, way),
             Role::Uri => engine.uri(keys, &value, &mut word, way),
@@ -623,7 +649,9 @@ impl<'u> Decider<'u> {
         let changed = match leaf.role {
             Role::ResourceId => engine.resource_id(self.resource_name(at), &value, &mut word, way),
             Role::ContainedId => engine.contained_id(self.resource_name(at), &value, &mut word, way),
-            Role::Reference | Role::FullUrl | Role::Location => engine.reference(&value, &resource.kept_contained, &mut word, way),
+            Role::Reference | Role::FullUrl | Role::Location => {
+                engine.reference(&value, &resource.kept_contained, &mut word, way)
+            }
             Role::RequestUrl => engine.request_url(&self.method(at)?, &value, &mut word, way),
             Role::Link => engine.link(&value, &mut word, way),
             Role::Uri => engine.uri(keys, &value, &mut word, way),
@@ -671,7 +699,11 @@ impl<'u> Decider<'u> {
             } else {
                 text::encode(&word, &mut self.desk.arena);
             }
-            self.desk.edits.push(Edit { start: event.start, end: event.end, text: (from, self.desk.arena.len() as u32) });
+            self.desk.edits.push(Edit {
+                start: event.start,
+                end: event.end,
+                text: (from, self.desk.arena.len() as u32),
+            });
         }
         self.desk.word = word;
         Ok(())
@@ -770,7 +802,9 @@ impl<'u> Decider<'u> {
 
     /// The type of the resource in which an event stands.
     fn resource_name(&self, at: u32) -> &'static str {
-        let around = (0..at).rev().find(|&i| self.events[i as usize].link > at && self.events[i as usize].kind == EventKind::Resource);
+        let around = (0..at)
+            .rev()
+            .find(|&i| self.events[i as usize].link > at && self.events[i as usize].kind == EventKind::Resource);
         match around.map(|i| self.automaton.states[self.events[i as usize].state as usize].node) {
             Some(Node::Object { shape, .. }) => self.automaton.shapes[shape as usize].name,
             _ => "Bundle", // a member of a streamed Bundle: the one resource whose members are units of their own
@@ -786,7 +820,9 @@ impl<'u> Decider<'u> {
                 continue;
             }
             let parent = (0..i).rev().find(|&p| self.events[p as usize].link > i);
-            match parent.map(|p| (self.events[p as usize].kind, self.automaton.states[self.events[p as usize].state as usize].node)) {
+            match parent.map(|p| {
+                (self.events[p as usize].kind, self.automaton.states[self.events[p as usize].state as usize].node)
+            }) {
                 Some((EventKind::Array, _)) => path.push_str(&format!("[{}]", event.index)),
                 Some((_, Node::Object { shape, .. })) => {
                     let shape = &self.automaton.shapes[shape as usize];
@@ -826,7 +862,8 @@ impl<'u> Decider<'u> {
 
     /// Cuts a member or element with one separator: the one before it, or, if all before it have gone, the one behind.
     fn cut(&mut self, event: &Event, removed: u32) {
-        let (start, end) = if event.index == removed { (event.from + 1, event.sep + 1) } else { (event.from, child_span(event).1) };
+        let (start, end) =
+            if event.index == removed { (event.from + 1, event.sep + 1) } else { (event.from, child_span(event).1) };
         self.desk.edits.push(Edit { start, end, text: (0, 0) });
     }
 
@@ -840,7 +877,8 @@ impl<'u> Decider<'u> {
         if !primitive {
             return self.replace((start, end), masked.as_bytes());
         }
-        let name = self.input[event.from as usize + 1..].iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(0) as u32;
+        let name =
+            self.input[event.from as usize + 1..].iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(0) as u32;
         let text = format!(r#""_{}":{masked}"#, member.name);
         self.replace((event.from + 1 + name, end), text.as_bytes());
     }

@@ -12,8 +12,10 @@
 
 use super::refusal::Code;
 use crate::limits;
-use crate::rules::automaton::{Automaton, Edge, Form, MODIFIER, Node, OPENED, REMOVED_WHOLE, Shape, StateId, WATCH_BACK, WATCH_OUT};
 use crate::rules::Unknown;
+use crate::rules::automaton::{
+    Automaton, Edge, Form, MODIFIER, Node, OPENED, REMOVED_WHOLE, Shape, StateId, WATCH_BACK, WATCH_OUT,
+};
 
 /// No event.
 pub const NONE: u32 = u32::MAX;
@@ -173,7 +175,9 @@ fn string(input: &[u8], mut at: usize) -> Scan<(usize, bool)> {
             let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
             let quote = word ^ (ONES * b'"' as u64);
             let slash = word ^ (ONES * b'\\' as u64);
-            let stop = (quote.wrapping_sub(ONES) & !quote) | (slash.wrapping_sub(ONES) & !slash) | (word.wrapping_sub(ONES * 0x20) & !word);
+            let stop = (quote.wrapping_sub(ONES) & !quote)
+                | (slash.wrapping_sub(ONES) & !slash)
+                | (word.wrapping_sub(ONES * 0x20) & !word);
             let stop = stop & HIGHS;
             if stop != 0 {
                 at += (stop.trailing_zeros() / 8) as usize;
@@ -374,7 +378,15 @@ fn resource_type(input: &[u8], at: usize) -> Scan<Option<String>> {
 
 impl Scanner {
     /// Scans the value at `input[at..]`. Returns the position behind it; `events` then holds what must be decided.
-    pub fn scan(&mut self, automaton: &Automaton, input: &[u8], at: usize, unit: Unit, direction: Direction, unknown: Unknown) -> Scan<usize> {
+    pub fn scan(
+        &mut self,
+        automaton: &Automaton,
+        input: &[u8],
+        at: usize,
+        unit: Unit,
+        direction: Direction,
+        unknown: Unknown,
+    ) -> Scan<usize> {
         self.stack.clear();
         self.events.clear();
         self.spill.clear();
@@ -447,7 +459,11 @@ impl Scanner {
                             },
                             None if out => {
                                 let end = any(input, p, self.stack.len())?; // broken JSON has its own code
-                                return if end == 0 { refuse(Code::BadJson, p) } else { refuse(Code::NoResourceType, p) };
+                                return if end == 0 {
+                                    refuse(Code::BadJson, p)
+                                } else {
+                                    refuse(Code::NoResourceType, p)
+                                };
                             }
                             None => false,
                         },
@@ -536,7 +552,15 @@ impl Scanner {
     /// Reads a member name at the quote `at`: the value that follows, its index, and where it begins. `None`: a name that the schema
     /// does not know and that is to be passed over.
     #[inline]
-    fn member(&mut self, automaton: &Automaton, input: &[u8], at: usize, from: usize, out: bool, unknown: Unknown) -> Scan<Option<(Unit, u32, usize)>> {
+    fn member(
+        &mut self,
+        automaton: &Automaton,
+        input: &[u8],
+        at: usize,
+        from: usize,
+        out: bool,
+        unknown: Unknown,
+    ) -> Scan<Option<(Unit, u32, usize)>> {
         let (end, escaped) = string(input, at + 1)?;
         let mut name = &input[at + 1..end];
         if escaped || name.len() > limits::NAME_BYTES_MAX {
@@ -683,7 +707,16 @@ impl Scanner {
     }
 
     #[inline]
-    fn push(&mut self, automaton: &Automaton, value: &Unit, index: u32, start: usize, object: bool, mute: bool, out: bool) -> Scan<()> {
+    fn push(
+        &mut self,
+        automaton: &Automaton,
+        value: &Unit,
+        index: u32,
+        start: usize,
+        object: bool,
+        mute: bool,
+        out: bool,
+    ) -> Scan<()> {
         if self.stack.len() >= limits::DEPTH_MAX {
             return refuse(Code::TooDeep, start);
         }
@@ -691,7 +724,8 @@ impl Scanner {
         let mut resource = false;
         let (shape, row) = match state.node {
             Node::Object { shape, row } if object => {
-                resource = automaton.shapes[shape as usize].members.last().is_some_and(|m| m.form == Form::ResourceType);
+                resource =
+                    automaton.shapes[shape as usize].members.last().is_some_and(|m| m.form == Form::ResourceType);
                 (shape, row)
             }
             _ => (0, 0),
@@ -702,7 +736,8 @@ impl Scanner {
                 return refuse(Code::TooDeepResources, start);
             }
         }
-        let nullable = value.form != Form::Object || matches!(state.node, Node::Object { shape, .. } if automaton.shapes[shape as usize].name == "Element");
+        let nullable = value.form != Form::Object
+            || matches!(state.node, Node::Object { shape, .. } if automaton.shapes[shape as usize].name == "Element");
         self.stack.push(Frame {
             state: value.state,
             row,

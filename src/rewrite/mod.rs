@@ -217,15 +217,24 @@ impl Rewriter {
         let unit = Unit { state: engine.rules.automaton.slot, edge: 0, many: false, form: Form::Object, from: 0 };
         let end = match self.scan(&engine, input, 0, unit) {
             Ok(end) => end,
-            Err(Stop::Incomplete) => return Err(Refusal { byte: input.len() as u64, ..self.scan_refusal(Code::Truncated, 0, "") }),
+            Err(Stop::Incomplete) => {
+                return Err(Refusal { byte: input.len() as u64, ..self.scan_refusal(Code::Truncated, 0, "") });
+            }
             Err(Stop::Refused(code, at)) => return Err(self.scan_refusal(code, at, "")),
         };
         if let Some(more) = input[end..].iter().position(|b| !b.is_ascii_whitespace()) {
             return Err(Refusal { code: Code::Trailing, path: String::new(), byte: (end + more) as u64 });
         }
         let permit = self.permit.clone();
-        let decider =
-            Decider::new(&engine, input, &self.scanner.events, self.direction, permit.as_deref(), &mut self.desk, &mut self.report);
+        let decider = Decider::new(
+            &engine,
+            input,
+            &self.scanner.events,
+            self.direction,
+            permit.as_deref(),
+            &mut self.desk,
+            &mut self.report,
+        );
         decider.write(0, input.len(), "", output)?;
         Ok(())
     }
@@ -351,7 +360,14 @@ impl Rewriter {
     }
 
     /// One member of the Bundle, its comma at `comma`.
-    fn member(&mut self, buffer: &[u8], at: usize, comma: usize, last: bool, output: &mut Vec<u8>) -> Result<Step, Refusal> {
+    fn member(
+        &mut self,
+        buffer: &[u8],
+        at: usize,
+        comma: usize,
+        last: bool,
+        output: &mut Vec<u8>,
+    ) -> Result<Step, Refusal> {
         let engine = Arc::clone(&self.engine);
         let automaton = &engine.rules.automaton;
         let (_, shape, row) = self.bundle_row();
@@ -408,11 +424,24 @@ impl Rewriter {
     }
 
     /// One entry, beginning at `start`.
-    fn entry(&mut self, buffer: &[u8], at: usize, start: usize, last: bool, output: &mut Vec<u8>) -> Result<Step, Refusal> {
+    fn entry(
+        &mut self,
+        buffer: &[u8],
+        at: usize,
+        start: usize,
+        last: bool,
+        output: &mut Vec<u8>,
+    ) -> Result<Step, Refusal> {
         let engine = Arc::clone(&self.engine);
         let (_, _, row) = self.bundle_row();
         let edge = self.bundle_edge(b"entry");
-        let unit = Unit { state: engine.rules.automaton.target(row, edge), edge, many: false, form: Form::Object, from: start };
+        let unit = Unit {
+            state: engine.rules.automaton.target(row, edge),
+            edge,
+            many: false,
+            form: Form::Object,
+            from: start,
+        };
         let prefix = format!("Bundle.entry[{}]", self.bundle.entries);
         let end = match self.scan(&engine, buffer, start, unit) {
             Ok(end) => end,
@@ -432,10 +461,25 @@ impl Rewriter {
         Ok(Step::To(end))
     }
 
-    fn decide(&mut self, engine: &Engine, buffer: &[u8], start: usize, end: usize, prefix: &str, output: &mut Vec<u8>) -> Result<bool, Refusal> {
+    fn decide(
+        &mut self,
+        engine: &Engine,
+        buffer: &[u8],
+        start: usize,
+        end: usize,
+        prefix: &str,
+        output: &mut Vec<u8>,
+    ) -> Result<bool, Refusal> {
         let permit = self.permit.clone();
-        let decider =
-            Decider::new(engine, buffer, &self.scanner.events, self.direction, permit.as_deref(), &mut self.desk, &mut self.report);
+        let decider = Decider::new(
+            engine,
+            buffer,
+            &self.scanner.events,
+            self.direction,
+            permit.as_deref(),
+            &mut self.desk,
+            &mut self.report,
+        );
         decider.write(start, end, prefix, output).map_err(|r| Refusal { byte: r.byte + self.base, ..r })
     }
 

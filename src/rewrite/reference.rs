@@ -55,7 +55,15 @@ type Changed = Result<bool, Code>;
 
 impl Engine {
     /// One value of a class, as itself: `TOKEN` ⇄ value; foreign values ⇄ escapes where `escapes`.
-    fn value(&self, keys: &ClassKeys, value: &str, room: Option<usize>, escapes: bool, out: &mut String, way: &mut Way<'_>) -> Changed {
+    fn value(
+        &self,
+        keys: &ClassKeys,
+        value: &str,
+        room: Option<usize>,
+        escapes: bool,
+        out: &mut String,
+        way: &mut Way<'_>,
+    ) -> Changed {
         if way.out {
             match keys.recognise(value) {
                 Seen::Token => out.push_str(value),
@@ -128,12 +136,20 @@ impl Engine {
     }
 
     /// `Reference.reference`, `fullUrl`, `Location`.
-    pub(super) fn reference(&self, text: &str, kept_contained: &[String], out: &mut String, way: &mut Way<'_>) -> Changed {
+    pub(super) fn reference(
+        &self,
+        text: &str,
+        kept_contained: &[String],
+        out: &mut String,
+        way: &mut Way<'_>,
+    ) -> Changed {
         if text.len() > limits::URL_BYTES_MAX {
             return Err(Code::BadReference);
         }
         match Reference::parse(self.rules.release, text).map_err(|_| Code::BadReference)? {
-            Reference::Relative { resource_type, id, version } => self.resource_url("", resource_type, id, version, out, way),
+            Reference::Relative { resource_type, id, version } => {
+                self.resource_url("", resource_type, id, version, out, way)
+            }
             Reference::Absolute { base, resource_type, id, version } => {
                 if let Some(other) = self.other_base(base, way.out) {
                     let changed = self.resource_url(other, resource_type, id, version, out, way)?;
@@ -180,7 +196,15 @@ impl Engine {
         }
     }
 
-    fn resource_url(&self, base: &str, type_name: &str, id: &str, version: Option<&str>, out: &mut String, way: &mut Way<'_>) -> Changed {
+    fn resource_url(
+        &self,
+        base: &str,
+        type_name: &str,
+        id: &str,
+        version: Option<&str>,
+        out: &mut String,
+        way: &mut Way<'_>,
+    ) -> Changed {
         if !base.is_empty() {
             out.push_str(base);
             out.push('/');
@@ -255,9 +279,12 @@ impl Engine {
     /// A uri, url or anything else that may name a resource or may not.
     pub(super) fn uri(&self, keys: &ClassKeys, text: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
         match Reference::parse(self.rules.release, text) {
-            Ok(Reference::UrnUuid(_) | Reference::Absolute { .. } | Reference::Relative { .. } | Reference::Fragment(_)) => {
-                self.reference(text, &[], out, way)
-            }
+            Ok(
+                Reference::UrnUuid(_)
+                | Reference::Absolute { .. }
+                | Reference::Relative { .. }
+                | Reference::Fragment(_),
+            ) => self.reference(text, &[], out, way),
             _ => self.other_uri(keys, text, out, way),
         }
     }

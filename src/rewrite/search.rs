@@ -7,9 +7,9 @@
 use super::engine::Engine;
 use super::reference::{PAGE, Way};
 use super::refusal::Code;
+use crate::fhir::Kind;
 use crate::fhir::reference::{RequestUrl, Shape};
 use crate::fhir::search::{Parameter, ParameterType, parameter};
-use crate::fhir::Kind;
 use crate::limits;
 use crate::rules::automaton::{NO_SWITCH, Node, StateId};
 use crate::rules::{Action, Role};
@@ -38,7 +38,10 @@ impl<'q> Value<'q> {
         while at < bytes.len() {
             let (byte, end) = match bytes[at] {
                 b'%' => {
-                    let hex = raw.get(at + 1..at + 3).filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit())).ok_or(Code::BadUrl)?;
+                    let hex = raw
+                        .get(at + 1..at + 3)
+                        .filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit()))
+                        .ok_or(Code::BadUrl)?;
                     (u8::from_str_radix(hex, 16).map_err(|_| Code::BadUrl)?, at + 3)
                 }
                 b'+' => (b' ', at + 1),
@@ -105,7 +108,9 @@ fn write_value(text: &str, out: &mut String) {
                 out.push_str("%5C");
                 out.push_str(&format!("%{b:02X}"));
             }
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'/' | b'@' => out.push(b as char),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'/' | b'@' => {
+                out.push(b as char)
+            }
             other => out.push_str(&format!("%{other:02X}")),
         }
     }
@@ -140,7 +145,9 @@ impl Engine {
                 out.push('&');
             }
             let (name, value) = pair.split_once('=').ok_or(Code::SearchUnknown)?;
-            if name.len() > limits::NAME_BYTES_MAX || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'.')) {
+            if name.len() > limits::NAME_BYTES_MAX
+                || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'.'))
+            {
                 return Err(Code::SearchUnknown);
             }
             out.push_str(name);
@@ -211,16 +218,21 @@ impl Engine {
                 let text = value.text(part.clone())?;
                 match modifier {
                     Some("identifier") => Err(Code::SearchUnanswerable),
-                    Some(target) if schema.resource(target).is_some() => self.bare_reference(&text, &[target], out, way),
+                    Some(target) if schema.resource(target).is_some() => {
+                        self.bare_reference(&text, &[target], out, way)
+                    }
                     Some(_) => Err(Code::SearchUnknown),
                     None => self.bare_reference(&text, defined.targets, out, way),
                 }
             }
-            ParameterType::Token if !defined.places.is_empty() && defined.places.iter().all(|p| is(p.kind, "Identifier")) => {
+            ParameterType::Token
+                if !defined.places.is_empty() && defined.places.iter().all(|p| is(p.kind, "Identifier")) =>
+            {
                 if modifier.is_some() {
                     return Err(Code::SearchUnanswerable);
                 }
-                let roots: Vec<StateId> = defined.places.iter().filter_map(|p| self.state_at(resource_type, p.path)).collect();
+                let roots: Vec<StateId> =
+                    defined.places.iter().filter_map(|p| self.state_at(resource_type, p.path)).collect();
                 if roots.len() != defined.places.len() {
                     return Err(Code::SearchUnanswerable);
                 }
@@ -232,13 +244,22 @@ impl Engine {
                 let kept = defined.places.iter().all(|place| match place.kind {
                     Kind::Primitive(_) => {
                         let word = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && text.len() <= 64;
-                        word && self.state_at(resource_type, place.path).and_then(|s| self.rules.automaton.leaf(s)).is_some_and(|l| l.action == Action::Keep)
+                        word && self
+                            .state_at(resource_type, place.path)
+                            .and_then(|s| self.rules.automaton.leaf(s))
+                            .is_some_and(|l| l.action == Action::Keep)
                     }
                     kind if coded(kind) => {
                         // Only a code of a system whose codes cross in clear: nobody else's code is safe to ask for in clear.
                         let parts = value.split(part.clone(), b'|');
-                        let coding = if is(kind, "Coding") { place.path.to_owned() } else { format!("{}.coding", place.path) };
-                        parts.len() == 2 && self.code_is_kept(resource_type, &coding, &value.text(parts[0].clone()).unwrap_or_default())
+                        let coding =
+                            if is(kind, "Coding") { place.path.to_owned() } else { format!("{}.coding", place.path) };
+                        parts.len() == 2
+                            && self.code_is_kept(
+                                resource_type,
+                                &coding,
+                                &value.text(parts[0].clone()).unwrap_or_default(),
+                            )
                     }
                     _ => false,
                 });
@@ -270,7 +291,14 @@ impl Engine {
     }
 
     /// `system|value`, `|value`, `system|`, `value`.
-    fn identifier_value(&self, places: &[StateId], value: &Value<'_>, part: std::ops::Range<usize>, out: &mut String, way: &mut Way<'_>) -> Changed {
+    fn identifier_value(
+        &self,
+        places: &[StateId],
+        value: &Value<'_>,
+        part: std::ops::Range<usize>,
+        out: &mut String,
+        way: &mut Way<'_>,
+    ) -> Changed {
         let parts = value.split(part.clone(), b'|');
         let (system, last) = match &parts[..] {
             [last] => (None, last.clone()),
@@ -288,7 +316,10 @@ impl Engine {
         for &place in places {
             for state in self.variants(place, system.as_deref()) {
                 let next = self.looked_for(state)?;
-                let known = |l: &Looked| matches!((l, &next), (Looked::Kept, Looked::Kept)) || matches!((l, &next), (Looked::Token(a), Looked::Token(b)) if a == b);
+                let known = |l: &Looked| {
+                    matches!((l, &next), (Looked::Kept, Looked::Kept))
+                        || matches!((l, &next), (Looked::Token(a), Looked::Token(b)) if a == b)
+                };
                 if !looked.iter().any(known) {
                     looked.push(next);
                 }
@@ -310,7 +341,8 @@ impl Engine {
                         continue;
                     }
                     changed = true;
-                    let plain = keys.recognise(&text) == Seen::Foreign && keys.unescape(&text).is_none() && !is_uri(&text);
+                    let plain =
+                        keys.recognise(&text) == Seen::Foreign && keys.unescape(&text).is_none() && !is_uri(&text);
                     if plain {
                         let tokens = keys.every_token(&Phi::new(&*text), Form::default()).map_err(|_| Code::BadUrl)?;
                         alternatives.extend(tokens);
@@ -383,7 +415,9 @@ impl Engine {
 
     fn looked_for(&self, identifier: StateId) -> Result<Looked, Code> {
         let automaton = &self.rules.automaton;
-        let Node::Object { shape, row } = automaton.states[identifier as usize].node else { return Err(Code::SearchUnanswerable) };
+        let Node::Object { shape, row } = automaton.states[identifier as usize].node else {
+            return Err(Code::SearchUnanswerable);
+        };
         let edge = automaton.shapes[shape as usize].edge(b"value").ok_or(Code::SearchUnanswerable)?;
         match automaton.leaf(automaton.target(row, edge)) {
             Some(leaf) if leaf.role == Role::Identifier => match leaf.action {
@@ -455,7 +489,12 @@ impl Engine {
                 }
                 searched = member.as_deref().unwrap_or("Resource");
             }
-            Shape::SystemSearch | Shape::SystemHistory | Shape::TypeHistory { .. } | Shape::SystemOperation { .. } | Shape::TypeOperation { .. } | Shape::InstanceOperation { .. } => {
+            Shape::SystemSearch
+            | Shape::SystemHistory
+            | Shape::TypeHistory { .. }
+            | Shape::SystemOperation { .. }
+            | Shape::TypeOperation { .. }
+            | Shape::InstanceOperation { .. } => {
                 return Err(Code::OperationRefused);
             }
         }
@@ -490,7 +529,9 @@ fn steers(code: &str) -> Option<fn(&str) -> bool> {
         !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit())
     }
     fn words(text: &str) -> bool {
-        !text.is_empty() && text.len() <= 512 && text.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b',' | b':' | b'_' | b'-' | b'.' | b'*'))
+        !text.is_empty()
+            && text.len() <= 512
+            && text.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b',' | b':' | b'_' | b'-' | b'.' | b'*'))
     }
     fn json(text: &str) -> bool {
         matches!(text, "json" | "application/json" | "application/fhir+json")

@@ -317,7 +317,8 @@ impl Compiler {
         if !file.search.is_empty() {
             mistakes.push(wrong(0, "search: is not supported by this version", "remove the section"));
         }
-        let (Some(release), Some(claim), Some(unknown), Some(no_subject)) = (release, claim, unknown, no_subject) else {
+        let (Some(release), Some(claim), Some(unknown), Some(no_subject)) = (release, claim, unknown, no_subject)
+        else {
             return Err(mistakes);
         };
         let schema = Schema::of(release);
@@ -354,7 +355,11 @@ impl Compiler {
 
     fn class(&mut self, name: &str, line: u64) -> ClassIx {
         let Ok(class) = Class::new(name) else {
-            self.mistakes.push(wrong(line, format!("class `{name}` has the wrong form"), "1 to 64 characters of A-Z a-z 0-9 . _ : / -"));
+            self.mistakes.push(wrong(
+                line,
+                format!("class `{name}` has the wrong form"),
+                "1 to 64 characters of A-Z a-z 0-9 . _ : / -",
+            ));
             return 0;
         };
         match self.classes.iter().position(|c| *c == class) {
@@ -424,7 +429,11 @@ impl Compiler {
                 Action::Remove
             }
             other => {
-                self.mistakes.push(wrong(line, format!("`{other}` is not an action"), "use keep, remove, token or shift"));
+                self.mistakes.push(wrong(
+                    line,
+                    format!("`{other}` is not an action"),
+                    "use keep, remove, token or shift",
+                ));
                 Action::Remove
             }
         }
@@ -442,7 +451,11 @@ impl Compiler {
             let path = match path::parse(text) {
                 Ok(path) => path,
                 Err(e) => {
-                    self.mistakes.push(wrong(line, format!("path `{text}`: at character {}", e.at + 1), format!("expected {}", e.expected)));
+                    self.mistakes.push(wrong(
+                        line,
+                        format!("path `{text}`: at character {}", e.at + 1),
+                        format!("expected {}", e.expected),
+                    ));
                     continue;
                 }
             };
@@ -489,7 +502,11 @@ impl Compiler {
                 }
                 let rule = self.rule(name, line, action, None);
                 if self.types.insert(name.to_owned(), rule).is_some() {
-                    self.mistakes.push(wrong(line, format!("types: `{name}` is decided twice"), "leave one of the two"));
+                    self.mistakes.push(wrong(
+                        line,
+                        format!("types: `{name}` is decided twice"),
+                        "leave one of the two",
+                    ));
                 }
             }
         }
@@ -760,7 +777,13 @@ impl Compiler {
             }
         }
         if definition.category == Category::Resource && !twin {
-            members.push(Member { name: "resourceType", many: false, required: true, twin: false, form: Form::ResourceType });
+            members.push(Member {
+                name: "resourceType",
+                many: false,
+                required: true,
+                twin: false,
+                form: Form::ResourceType,
+            });
         }
         let name = if twin { ELEMENT } else { definition.name };
         self.automaton.shapes.push(Shape::new(type_id, name, members));
@@ -861,8 +884,10 @@ impl Compiler {
         if let Some(type_id) = schema.type_named(owner) {
             owners.extend(bases(schema.definition(type_id))); // else the members of a twin
         }
-        let mut found = owners.iter().flat_map(|o| [format!("{o}.{}", element.name), format!("{o}.{}", choice(element.declared))]);
-        let rule = found.find_map(|name| self.types.get(&name).copied()).or_else(|| self.types.get(complex?).copied())?;
+        let mut found =
+            owners.iter().flat_map(|o| [format!("{o}.{}", element.name), format!("{o}.{}", choice(element.declared))]);
+        let rule =
+            found.find_map(|name| self.types.get(&name).copied()).or_else(|| self.types.get(complex?).copied())?;
         self.used.insert(rule);
         Some(rule)
     }
@@ -895,7 +920,8 @@ impl Compiler {
             }
         }
         let coding = type_name == "Coding" && self.codes_matter(key);
-        let system = coding.then(|| self.automaton.shapes[shape as usize].edge(b"system").expect("Coding has a system"));
+        let system =
+            coding.then(|| self.automaton.shapes[shape as usize].edge(b"system").expect("Coding has a system"));
         if let Some(system) = system {
             let mut all = self.keep_systems.clone();
             literals.entry(system).or_default().append(&mut all);
@@ -913,7 +939,11 @@ impl Compiler {
             .collect();
         let total: usize = tests.iter().map(|t| t.literals.len() + 1).product();
         if total > 4096 {
-            self.mistakes.push(wrong(0, format!("rules ask for {total} combinations of values at {type_name}"), "use fewer where() members per type"));
+            self.mistakes.push(wrong(
+                0,
+                format!("rules ask for {total} combinations of values at {type_name}"),
+                "use fewer where() members per type",
+            ));
             return None;
         }
         let mut variants = Vec::with_capacity(total);
@@ -929,7 +959,8 @@ impl Compiler {
                 .iter()
                 .map(|(&e, &v)| (self.automaton.shapes[shape as usize].members[e as usize].name, v))
                 .collect();
-            let mut variant = self.resolve(key, |member, literal| Some(names.get(member) == Some(&Some(literal))), type_name);
+            let mut variant =
+                self.resolve(key, |member, literal| Some(names.get(member) == Some(&Some(literal))), type_name);
             variant.decided = true;
             if let Some(system) = system {
                 variant.listed = Some(outcome[&system].is_some_and(|s| self.keep_systems.iter().any(|k| k == s)));
@@ -975,7 +1006,14 @@ impl Compiler {
         let Kind::Primitive(primitive) = element.kind else { unreachable!("a leaf is primitive") };
         let role = role(definition.name, element, primitive, root, key.kind);
         let pseudo = match role {
-            Role::ResourceId | Role::ContainedId | Role::Reference | Role::FullUrl | Role::RequestUrl | Role::Condition | Role::Location | Role::Link => "resource-id",
+            Role::ResourceId
+            | Role::ContainedId
+            | Role::Reference
+            | Role::FullUrl
+            | Role::RequestUrl
+            | Role::Condition
+            | Role::Location
+            | Role::Link => "resource-id",
             _ => primitive.name(),
         };
         let by_type = self.types.get(pseudo).copied();
@@ -1039,7 +1077,10 @@ impl Compiler {
     }
 
     fn is_tested(&self, member: &str) -> bool {
-        self.paths.iter().flat_map(|p| &p.path.steps).any(|s| matches!(s, Step::Where(tests) if tests.iter().any(|(m, _)| m == member)))
+        self.paths
+            .iter()
+            .flat_map(|p| &p.path.steps)
+            .any(|s| matches!(s, Step::Where(tests) if tests.iter().any(|(m, _)| m == member)))
     }
 
     /// Which objects are removed whole, and which must be opened: a fixpoint over the graph of states.
@@ -1125,8 +1166,13 @@ impl Compiler {
 
     fn finish(mut self, file: &RulesFile) -> Result<Compiled, Vec<Mistake>> {
         if !self.undecided.is_empty() {
-            let all: Vec<String> = self.undecided.iter().map(|(name, place)| format!("{name} (e.g. {place})")).collect();
-            self.mistakes.push(wrong(0, format!("types: no rule for {}", all.join(", ")), "decide each of them under `types:`"));
+            let all: Vec<String> =
+                self.undecided.iter().map(|(name, place)| format!("{name} (e.g. {place})")).collect();
+            self.mistakes.push(wrong(
+                0,
+                format!("types: no rule for {}", all.join(", ")),
+                "decide each of them under `types:`",
+            ));
         }
         let mut by_rule: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
         for (rule, why) in &self.bad {
@@ -1252,7 +1298,12 @@ fn role(owner: &str, element: &fhir::Element, primitive: Primitive, root: Option
         Primitive::Xhtml => Role::Narrative,
         Primitive::Base64Binary => Role::Base64,
         Primitive::Date | Primitive::DateTime | Primitive::Instant => Role::Date(kind),
-        Primitive::Boolean | Primitive::Integer | Primitive::Integer64 | Primitive::Decimal | Primitive::UnsignedInt | Primitive::PositiveInt => Role::Scalar,
+        Primitive::Boolean
+        | Primitive::Integer
+        | Primitive::Integer64
+        | Primitive::Decimal
+        | Primitive::UnsignedInt
+        | Primitive::PositiveInt => Role::Scalar,
         Primitive::String | Primitive::Markdown | Primitive::Code | Primitive::Id | Primitive::Time => Role::Text,
     }
 }
@@ -1266,10 +1317,16 @@ fn fits(action: Action, role: Role, primitive: Primitive) -> Result<(), &'static
         }
         (Action::Shift { .. }, Role::Date(_)) => Ok(()),
         (Action::Shift { .. }, _) => Err("shift is for date, dateTime and instant"),
-        (Action::Token { .. }, Role::Scalar) => Err("a token is text and cannot stand where a number or boolean is required"),
+        (Action::Token { .. }, Role::Scalar) => {
+            Err("a token is text and cannot stand where a number or boolean is required")
+        }
         (Action::Token { .. }, Role::Date(_)) => Err("a token cannot stand where a date is required"),
-        (Action::Token { .. }, _) if primitive == Primitive::Canonical => Err("canonical URLs name definitions, not people, and stay"),
-        (Action::Token { .. }, _) if primitive == Primitive::Time => Err("a token cannot stand where a time is required"),
+        (Action::Token { .. }, _) if primitive == Primitive::Canonical => {
+            Err("canonical URLs name definitions, not people, and stay")
+        }
+        (Action::Token { .. }, _) if primitive == Primitive::Time => {
+            Err("a token cannot stand where a time is required")
+        }
         (Action::Token { .. }, _) => Ok(()),
     }
 }

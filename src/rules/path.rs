@@ -159,12 +159,11 @@ mod tests {
             "nodesByType('Identifier').where(system = 'http://h/mrn').value",
             Ok(r#"None [NodesByType("Identifier"), Where([("system", "http://h/mrn")]), Child("value")]"#),
         );
+        check("Observation.value.ofType(Quantity)", Ok(r#"Some("Observation") [Child("value"), OfType("Quantity")]"#));
         check(
-            "Observation.value.ofType(Quantity)",
-            Ok(r#"Some("Observation") [Child("value"), OfType("Quantity")]"#),
+            "Patient.telecom.where(system='phone' and use='home')",
+            Ok(r#"Some("Patient") [Child("telecom"), Where([("system", "phone"), ("use", "home")])]"#),
         );
-        check("Patient.telecom.where(system='phone' and use='home')", Ok(
-            r#"Some("Patient") [Child("telecom"), Where([("system", "phone"), ("use", "home")])]"#));
     }
 
     #[test]
