@@ -331,7 +331,7 @@ fn uuids(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The text with escapes undone twice and percent-encoding once, and everything in it that base64 could have said.
-fn every_way(text: &str, spelling: &Spelling) -> String {
+pub fn every_way(text: &str, spelling: &Spelling) -> String {
     let mut out = json::unescape(text);
     if out.contains('\\') {
         out = json::unescape(&out);
