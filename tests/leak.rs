@@ -54,7 +54,7 @@ Reference.display\tstring\t1\tR\tredact|pseudonym:name
 Extension.value[x]\tstring|date\t1\tR\tby type; strings redact";
 
 const SPELLED: Spelling =
-    Spelling { marker: "Tk", binary_marker: b"Tk", escape: "Fx", token_chars_min: 28, added: &["<div xmlns=\"http://www.w3.org/1999/xhtml\">"] };
+    Spelling { marker: "Tk", binary_marker: b"Tk\x01", escape: "Fx", added: &["<div xmlns=\"http://www.w3.org/1999/xhtml\">"] };
 
 const INPUT: &str = r#"{"resourceType":"Patient","id":"6c5d9ca9-54d7-42f5-bfae-a7c19cd217f2","name":[{"family":"Zürcher-Ng","given":["Bo"]}],
 "birthDate":"1965-01-13","gender":"male","address":[{"city":"Easthampton","postalCode":"01027"}],"identifier":[{"system":"http://hospital.example/mrn","value":"S99914534"}],
@@ -62,7 +62,8 @@ const INPUT: &str = r#"{"resourceType":"Patient","id":"6c5d9ca9-54d7-42f5-bfae-a
 "text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">Mister Abram Q. Lemke of Springfield</div>"},
 "photo":[{"data":"UGhvdG8gb2YgQWJyYW0gTGVta2UgYnkgdGhlIHNlYQ=="}],"generalPractitioner":[{"reference":"Practitioner/dr-w0lf","display":"Dr Wolf Hund"}]}"#;
 
-const TOKEN: &str = "Tk1AAAbcdefghijklmnopqrstuvwxyzABCDEF0123456789-.x9";
+/// Epoch 1, a UUID of 16 bytes: 43 symbols after the header.
+const TOKEN: &str = "TkBAQAabcdefghijklmnopqrstuvwxyzABCDEF0123456789x";
 
 fn leaks(output: &str) -> Vec<String> {
     let schema = Schema::parse(TABLE, RULES);
@@ -81,7 +82,7 @@ fn what_is_clean_is_called_clean() {
         // A display of a standard says the same words as the free text beside it: once is kept, twice is a leak.
         r#"{"maritalStatus":{"coding":[{"display":"Married person"}]}}"#,
         // Chance: a pseudonym that spells a short value, other UUIDs, a moved date beside a house number.
-        r#"{"id":"Tk1AAA01027bcdefghijklmnopqrstuvwxyz","reference":"urn:uuid:01027ca9-54d7-42f5-bfae-a7c19cd217f2","text":{"div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">TOKEN</div>"}}"#,
+        r#"{"id":"TkBAQA01027defghijklmnopqrstuvwxyzABCDEF012345678","reference":"urn:uuid:01027ca9-54d7-42f5-bfae-a7c19cd217f2","text":{"div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">TOKEN</div>"}}"#,
         r#"{"note":"abounding"}"#,
         "POST /fhir/Patient HTTP/1.1\r\nhost: cloud.example\r\n\r\n{\"gender\":\"male\"}",
     ];
@@ -105,8 +106,10 @@ fn what_is_planted_is_found_in_every_guise() {
         (r#"{"note":"moved from EASTHAMPTON last year"}"#, "Patient.address.city"),
         (r#"{"note":"see RWFzdGhhbXB0b24="}"#, "Patient.address.city"),
         (r#"{"note":"see eyJ2IjoiUzk5OTE0NTM0In0"}"#, "Patient.identifier.value"),
-        (r#"{"id":"Tk1AAAxxxxxxxxS99914534xxxxxxxxxxxxxxx"}"#, ""), // nine characters inside a token: chance may do that
-        (r#"{"id":"Tk1AAAxxxxxxxxeasthamptonxxxxxxxxxxxxxx"}"#, "Patient.address.city"),
+        (r#"{"id":"TkBAQAxxxxxxxxS99914534xxxxxxxxxxxxxxxxxxxxxxxxxx"}"#, ""), // nine characters inside a token: chance may do that
+        (r#"{"id":"TkBAQAxxxxxxxxeasthamptonxxxxxxxxxxxxxxxxxxxxxxxx"}"#, "Patient.address.city"),
+        (r#"{"id":"TOKENeasthampton"}"#, "Patient.address.city"), // a token ends where its header says
+        (r#"{"id":"TkBAQAeasthampton"}"#, "Patient.address.city"), // too short to be one
         (r#"{"a":"Married person","b":"Married person"}"#, "Patient.maritalStatus.text"),
         (r#"{"conclusion":"Mister Abram Q. Lemke of Springfield"}"#, "Patient.text.div"),
         (r#"{"data":"UGhvdG8gb2YgQWJyYW0gTGVta2UgYnkgdGhlIHNlYQ=="}"#, "Patient.photo.data"),
@@ -116,7 +119,7 @@ fn what_is_planted_is_found_in_every_guise() {
     ];
     for (output, path) in planted {
         let expected: Vec<String> = if path.is_empty() { vec![] } else { vec![path.to_owned()] };
-        assert_eq!(leaks(output), expected, "{output}");
+        assert_eq!(leaks(&output.replace("TOKEN", TOKEN)), expected, "{output}");
     }
 }
 

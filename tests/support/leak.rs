@@ -14,24 +14,21 @@ use std::fmt;
 
 /// How the product spells what it makes up. Everything so spelled is cut out of the output before the search.
 pub struct Spelling {
-    /// The two symbols that open a token, as text; symbols of `[A-Za-z0-9.-]` follow.
+    /// The two symbols that open a token, as text; epoch, packing and length follow, see [`token_chars`].
     pub marker: &'static str,
     /// The bytes that open a token in a base64Binary.
     pub binary_marker: &'static [u8],
     /// The symbols that open an escaped foreign id.
     pub escape: &'static str,
-    /// Symbols of the shortest token: header 6, SIV 22.
-    pub token_chars_min: usize,
     /// Literals that rewriting adds, as written.
     pub added: &'static [&'static str],
 }
 
 /// The product's spelling, as design §4 has it and the token room fixed it.
 pub const SPELLING: Spelling = Spelling {
-    marker: "Q.",
-    binary_marker: b"Q.",
-    escape: "F.",
-    token_chars_min: 28,
+    marker: "Zq",
+    binary_marker: &[0xC5, 0x79, 0x70, 0x74],
+    escape: "Xj",
     added: &["<div xmlns=\"http://www.w3.org/1999/xhtml\">", "urn:cryptonym:seal", "urn:cryptonym:"],
 };
 
@@ -298,15 +295,12 @@ fn cut(text: &str, spelling: &Spelling, known_uuids: &HashSet<String>) -> (Strin
 
 /// The length of the pseudonym at the start of `rest`, if there is one.
 fn pseudonym(rest: &[u8], spelling: &Spelling, known_uuids: &HashSet<String>) -> Option<usize> {
-    let run = || {
-        let run = rest.iter().position(|&b| !is_symbol(b)).unwrap_or(rest.len());
-        rest[..run].iter().rposition(u8::is_ascii_alphanumeric).map_or(0, |last| last + 1)
-    };
+    let run = rest.iter().position(|&b| !is_symbol(b)).unwrap_or(rest.len());
     if rest.starts_with(spelling.marker.as_bytes()) {
-        return Some(run()).filter(|&length| length >= spelling.token_chars_min);
+        return token_chars(&rest[..run]);
     }
-    if rest.starts_with(spelling.escape.as_bytes()) {
-        return Some(run()).filter(|&length| length >= 12);
+    if rest.starts_with(spelling.escape.as_bytes()) && run > ESCAPE_CHARS {
+        return Some(run);
     }
     if let Some(uuid) = rest.get(..36).filter(|u| is_uuid(u)) {
         let uuid = String::from_utf8_lossy(uuid).to_lowercase();
@@ -315,6 +309,30 @@ fn pseudonym(rest: &[u8], spelling: &Spelling, known_uuids: &HashSet<String>) ->
     let base64 = rest.iter().position(|&b| !is_base64(b)).unwrap_or(rest.len());
     let head = &rest[..base64.min(8)];
     (base64 >= 24 && base64_decoded(head).starts_with(spelling.binary_marker)).then_some(base64)
+}
+
+/// Symbols of an escape before the foreign id: prefix 2, domain tag 2, MAC 8.
+const ESCAPE_CHARS: usize = 12;
+
+/// The length of the token at the start of a run of symbols, as its header tells it: marker 2, epoch 1, packing (2 bits) and length
+/// (10 bits) 2, class 1; all bits of the length set: 4 symbols of length more; then SIV (16 bytes) and text, 6 bits a symbol.
+fn token_chars(run: &[u8]) -> Option<usize> {
+    let symbol = |at: usize| match *run.get(at)? {
+        b @ b'A'..=b'Z' => Some(usize::from(b - b'A')),
+        b @ b'a'..=b'z' => Some(usize::from(b - b'a') + 26),
+        b @ b'0'..=b'9' => Some(usize::from(b - b'0') + 52),
+        b'-' => Some(62),
+        _ => Some(63),
+    };
+    let (high, low) = (symbol(3)?, symbol(4)?);
+    let (mut length, mut chars) = ((high & 15) << 6 | low, 6);
+    if length == 1023 {
+        length = symbol(6)? << 18 | symbol(7)? << 12 | symbol(8)? << 6 | symbol(9)?;
+        chars = 10;
+    }
+    let text = if high >> 4 == 1 { (length * 6).div_ceil(8) } else { length };
+    let chars = chars + ((16 + text) * 8).div_ceil(6);
+    (chars <= run.len()).then_some(chars)
 }
 
 fn is_uuid(text: &[u8]) -> bool {
