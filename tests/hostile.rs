@@ -45,11 +45,23 @@ const DOCUMENTS: &[(&str, Expect, &str)] = &[
     ("an array of patients", Refused, r#"[{"resourceType":"Patient","name":[{"family":"Kanarienvogel"}]}]"#),
     ("no resourceType", Refused, r#"{"name":[{"family":"Kanarienvogel"}]}"#),
     ("resourceType last", Passes, r#"{"name":[{"family":"Kanarienvogel"}],"gender":"male","resourceType":"Patient"}"#),
-    ("resourceType twice", Refused, r#"{"resourceType":"Patient","name":[{"family":"Kanarienvogel"}],"resourceType":"Basic"}"#),
-    ("resourceType twice, once escaped", Refused, r#"{"resourceType":"Patient","name":[{"family":"Kanarienvogel"}],"resourceTyp\u0065":"Patient"}"#),
+    (
+        "resourceType twice",
+        Refused,
+        r#"{"resourceType":"Patient","name":[{"family":"Kanarienvogel"}],"resourceType":"Basic"}"#,
+    ),
+    (
+        "resourceType twice, once escaped",
+        Refused,
+        r#"{"resourceType":"Patient","name":[{"family":"Kanarienvogel"}],"resourceTyp\u0065":"Patient"}"#,
+    ),
     ("resourceType unknown", Refused, r#"{"resourceType":"Kanarienvogel","name":[{"family":"Kanarienvogel"}]}"#),
     ("resourceType of a datatype", Refused, r#"{"resourceType":"HumanName","family":"Kanarienvogel"}"#),
-    ("resourceType abstract", Refused, r#"{"resourceType":"DomainResource","text":{"status":"generated","div":"<div>Kanarienvogel</div>"}}"#),
+    (
+        "resourceType abstract",
+        Refused,
+        r#"{"resourceType":"DomainResource","text":{"status":"generated","div":"<div>Kanarienvogel</div>"}}"#,
+    ),
     ("resourceType in small letters", Refused, r#"{"resourceType":"patient","name":[{"family":"Kanarienvogel"}]}"#),
     ("resourceType null", Refused, r#"{"resourceType":null,"name":[{"family":"Kanarienvogel"}]}"#),
     ("resourceType a number", Refused, r#"{"resourceType":1,"name":[{"family":"Kanarienvogel"}]}"#),
@@ -57,71 +69,255 @@ const DOCUMENTS: &[(&str, Expect, &str)] = &[
     ("resourceType an object", Refused, r#"{"resourceType":{"Kanarienvogel":1}}"#),
     ("resourceType with a space", Refused, r#"{"resourceType ":"Patient","name":[{"family":"Kanarienvogel"}]}"#),
     ("resourceType in other letters", Refused, r#"{"ResourceType":"Patient","name":[{"family":"Kanarienvogel"}]}"#),
-    ("resourceType with an escaped value", Either, r#"{"resourceType":"P\u0061tient","name":[{"family":"Kanarienvogel"}]}"#),
+    (
+        "resourceType with an escaped value",
+        Either,
+        r#"{"resourceType":"P\u0061tient","name":[{"family":"Kanarienvogel"}]}"#,
+    ),
     ("resourceType of a newer release", Refused, r#"{"resourceType":"ActorDefinition","name":"Kanarienvogel"}"#),
     ("bytes after the end", Refused, r#"{"resourceType":"Patient","gender":"male"} Kanarienvogel"#),
     ("a comma after the end", Refused, r#"{"resourceType":"Patient","name":[{"family":"Kanarienvogel"}]},"#),
     ("NUL after the end", Refused, "{\"resourceType\":\"Patient\",\"name\":[{\"family\":\"Kanarienvogel\"}]}\0"),
-    ("two documents", Refused, "{\"resourceType\":\"Patient\",\"gender\":\"male\"}\n{\"resourceType\":\"Patient\",\"name\":[{\"family\":\"Kanarienvogel\"}]}"),
-    ("white space around", Passes, "\r\n\t {\"resourceType\":\"Patient\",\"name\":[{\"family\":\"Kanarienvogel\"}],\"gender\":\"male\"} \r\n\n"),
-    ("a byte order mark", Either, "\u{feff}{\"resourceType\":\"Patient\",\"name\":[{\"family\":\"Kanarienvogel\"}],\"gender\":\"male\"}"),
+    (
+        "two documents",
+        Refused,
+        "{\"resourceType\":\"Patient\",\"gender\":\"male\"}\n{\"resourceType\":\"Patient\",\"name\":[{\"family\":\"Kanarienvogel\"}]}",
+    ),
+    (
+        "white space around",
+        Passes,
+        "\r\n\t {\"resourceType\":\"Patient\",\"name\":[{\"family\":\"Kanarienvogel\"}],\"gender\":\"male\"} \r\n\n",
+    ),
+    (
+        "a byte order mark",
+        Either,
+        "\u{feff}{\"resourceType\":\"Patient\",\"name\":[{\"family\":\"Kanarienvogel\"}],\"gender\":\"male\"}",
+    ),
     ("a comment", Refused, "{\"resourceType\":\"Patient\"/*Kanarienvogel*/}"),
     ("a line comment", Refused, "// Kanarienvogel\n{\"resourceType\":\"Patient\"}"),
     ("single quotes", Refused, "{'resourceType':'Patient','gender':'Kanarienvogel'}"),
     ("names without quotes", Refused, "{resourceType:\"Patient\",name:[{family:\"Kanarienvogel\"}]}"),
     ("XML", Refused, "<Patient xmlns=\"http://hl7.org/fhir\"><name><family value=\"Kanarienvogel\"/></name></Patient>"),
-    ("a Bundle's entry without resourceType", Refused, r#"{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"name":[{"family":"Kanarienvogel"}]}}]}"#),
-    ("a Bundle's entry of an unknown type", Refused, r#"{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"resourceType":"Kanarienvogel"}}]}"#),
-    ("a Bundle's entry that is text", Refused, r#"{"resourceType":"Bundle","type":"collection","entry":[{"resource":"Kanarienvogel"}]}"#),
-    ("a Bundle's entries that are no array", Either, r#"{"resourceType":"Bundle","type":"collection","entry":{"resource":{"resourceType":"Patient","name":[{"family":"Kanarienvogel"}]}}}"#),
-    ("a Bundle's second entry bad", Refused, r#"{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"resourceType":"Patient","gender":"male"}},{"resource":{"resourceType":"Patient","kanarienvogel":1}}]}"#),
-    ("a Bundle with a late type", Passes, r#"{"entry":[{"resource":{"name":[{"family":"Kanarienvogel"}],"gender":"male","resourceType":"Patient"}}],"type":"collection","resourceType":"Bundle"}"#),
-    ("fullUrl", Passes, r#"{"resourceType":"Bundle","type":"collection","entry":[{"fullUrl":"http://ehr.example/fhir/Patient/Kanarienvogel","resource":{"resourceType":"Patient","gender":"male","id":"Kanarienvogel"}}]}"#),
-    ("request.url", Passes, r#"{"resourceType":"Bundle","type":"transaction","entry":[{"resource":{"resourceType":"Patient","gender":"male","id":"Kanarienvogel"},"request":{"method":"PUT","url":"Patient/Kanarienvogel"}}]}"#),
-    ("request.url conditional", Either, r#"{"resourceType":"Bundle","type":"transaction","entry":[{"resource":{"resourceType":"Patient","gender":"male"},"request":{"method":"PUT","url":"Patient?identifier=http://h.example/mrn|Kanarienvogel"}}]}"#),
-    ("request.url by name", Either, r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Patient?name=Kanarienvogel"}}]}"#),
-    ("request.url percent-encoded", Either, r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Patient?identifier=%4Banarienvogel"}}]}"#),
-    ("request.url chained", Either, r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Observation?subject:Patient.name=Kanarienvogel"}}]}"#),
-    ("request.url of a compartment", Either, r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Patient/Kanarienvogel/$everything?_since=2020-01-01"}}]}"#),
-    ("request.url foreign", Either, r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"https://evil.example/Kanarienvogel"}}]}"#),
-    ("request.url upward", Either, r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Patient/../../Kanarienvogel"}}]}"#),
-    ("ifNoneExist", Either, r#"{"resourceType":"Bundle","type":"transaction","entry":[{"resource":{"resourceType":"Patient","gender":"male"},"request":{"method":"POST","url":"Patient","ifNoneExist":"identifier=http://h.example/mrn|Kanarienvogel"}}]}"#),
-    ("ifNoneExist by name", Either, r#"{"resourceType":"Bundle","type":"transaction","entry":[{"resource":{"resourceType":"Patient","gender":"male"},"request":{"method":"POST","url":"Patient","ifNoneExist":"family=Kanarienvogel&birthdate=1965-01-13"}}]}"#),
-    ("response.location", Either, r#"{"resourceType":"Bundle","type":"transaction-response","entry":[{"response":{"status":"201 Created","location":"Patient/Kanarienvogel/_history/1"}}]}"#),
-    ("response.status", Either, r#"{"resourceType":"Bundle","type":"transaction-response","entry":[{"response":{"status":"201","outcome":{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"invalid","diagnostics":"Kanarienvogel not known"}]}}}]}"#),
-    ("link.url", Either, r#"{"resourceType":"Bundle","type":"searchset","link":[{"relation":"self","url":"http://ehr.example/fhir/Patient?name=Kanarienvogel"}]}"#),
-    ("Bundle.identifier", Either, r#"{"resourceType":"Bundle","type":"document","identifier":{"system":"urn:ietf:rfc:3986","value":"urn:Kanarienvogel"}}"#),
-    ("Bundle.signature", Either, r#"{"resourceType":"Bundle","type":"collection","signature":{"type":[{"code":"x"}],"when":"2020-01-01T00:00:00Z","who":{"display":"Kanarienvogel"},"data":"S2FuYXJpZW52b2dlbA=="}}"#),
-    ("Parameters with text", Either, r#"{"resourceType":"Parameters","parameter":[{"name":"x","valueString":"Kanarienvogel"}]}"#),
-    ("Parameters with parts", Either, r#"{"resourceType":"Parameters","parameter":[{"name":"x","part":[{"name":"y","part":[{"name":"z","valueHumanName":{"family":"Kanarienvogel"}}]}]}]}"#),
-    ("Parameters with a resource", Either, r#"{"resourceType":"Parameters","parameter":[{"name":"x","resource":{"resourceType":"Patient","gender":"male","name":[{"family":"Kanarienvogel"}]}}]}"#),
-    ("Parameters with a resource in a part", Either, r#"{"resourceType":"Parameters","parameter":[{"name":"x","part":[{"name":"y","resource":{"gender":"male","name":[{"family":"Kanarienvogel"}],"resourceType":"Patient"}}]}]}"#),
-    ("Parameters with a bad resource", Refused, r#"{"resourceType":"Parameters","parameter":[{"name":"x","resource":{"resourceType":"Patient","kanarienvogel":1}}]}"#),
-    ("Parameters with two values", Either, r#"{"resourceType":"Parameters","parameter":[{"name":"x","valueBoolean":true,"valueString":"Kanarienvogel"}]}"#),
-    ("Binary", Either, r#"{"resourceType":"Binary","contentType":"text/plain","securityContext":{"reference":"Patient/Kanarienvogel"},"data":"S2FuYXJpZW52b2dlbA=="}"#),
-    ("OperationOutcome", Either, r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"invalid","diagnostics":"Kanarienvogel","details":{"text":"Kanarienvogel"}}]}"#),
-    ("AuditEvent with a query", Either, r#"{"resourceType":"AuditEvent","type":{"code":"rest"},"recorded":"2020-01-01T00:00:00Z","agent":[{"requestor":true,"name":"Kanarienvogel","altId":"Kanarienvogel","network":{"address":"Kanarienvogel"}}],"source":{"observer":{"display":"Kanarienvogel"}},"entity":[{"query":"UGF0aWVudD9uYW1lPUthbmFyaWVudm9nZWw=","name":"Kanarienvogel"}]}"#),
-    ("an Observation's free text", Passes, r#"{"resourceType":"Observation","status":"final","code":{"text":"Kanarienvogel"},"valueString":"Kanarienvogel","note":[{"text":"Kanarienvogel","authorString":"Kanarienvogel"}],"subject":{"reference":"Patient/Kanarienvogel","display":"Kanarienvogel"}}"#),
-    ("an Observation with two values", Either, r#"{"resourceType":"Observation","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"8302-2"}]},"valueInteger":1,"valueString":"Kanarienvogel"}"#),
-    ("an answer in a QuestionnaireResponse", Passes, r#"{"resourceType":"QuestionnaireResponse","status":"completed","item":[{"linkId":"1","item":[{"linkId":"1.1","answer":[{"valueString":"Kanarienvogel","item":[{"linkId":"1.1.1","answer":[{"valueReference":{"display":"Kanarienvogel"}}]}]}]}]}]}"#),
-    ("a Device's serial number", Passes, r#"{"resourceType":"Device","serialNumber":"Kanarienvogel","distinctIdentifier":"Kanarienvogel","deviceName":[{"name":"Kanarienvogel's watch","type":"user-friendly-name"}],"url":"http://h.example/Kanarienvogel"}"#),
-    ("a Coverage's numbers", Passes, r#"{"resourceType":"Coverage","status":"active","subscriberId":"Kanarienvogel","dependent":"Kanarienvogel","beneficiary":{"reference":"Patient/Kanarienvogel"},"payor":[{"display":"Kanarienvogel"}]}"#),
-    ("contained", Passes, r##"{"resourceType":"Claim","status":"active","use":"claim","type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/claim-type","code":"oral"}]},"created":"2020-01-01","patient":{"reference":"#p"},"provider":{"reference":"Organization/Kanarienvogel"},"priority":{"coding":[{"code":"normal"}]},"insurance":[{"sequence":1,"focal":true,"coverage":{"display":"Kanarienvogel"}}],"contained":[{"resourceType":"Patient","id":"p","gender":"male","name":[{"family":"Kanarienvogel"}]}]}"##),
-    ("contained without resourceType", Refused, r#"{"resourceType":"Basic","contained":[{"id":"p","name":[{"family":"Kanarienvogel"}]}],"code":{"text":"x"}}"#),
-    ("contained in contained", Either, r#"{"resourceType":"Basic","code":{"coding":[{"system":"http://loinc.org","code":"1"}]},"contained":[{"resourceType":"Basic","id":"a","contained":[{"resourceType":"Patient","id":"p","gender":"male","name":[{"family":"Kanarienvogel"}]}]}]}"#),
-    ("contained that is no array", Either, r#"{"resourceType":"Basic","contained":{"resourceType":"Patient","id":"p","name":[{"family":"Kanarienvogel"}]}}"#),
+    (
+        "a Bundle's entry without resourceType",
+        Refused,
+        r#"{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"name":[{"family":"Kanarienvogel"}]}}]}"#,
+    ),
+    (
+        "a Bundle's entry of an unknown type",
+        Refused,
+        r#"{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"resourceType":"Kanarienvogel"}}]}"#,
+    ),
+    (
+        "a Bundle's entry that is text",
+        Refused,
+        r#"{"resourceType":"Bundle","type":"collection","entry":[{"resource":"Kanarienvogel"}]}"#,
+    ),
+    (
+        "a Bundle's entries that are no array",
+        Either,
+        r#"{"resourceType":"Bundle","type":"collection","entry":{"resource":{"resourceType":"Patient","name":[{"family":"Kanarienvogel"}]}}}"#,
+    ),
+    (
+        "a Bundle's second entry bad",
+        Refused,
+        r#"{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"resourceType":"Patient","gender":"male"}},{"resource":{"resourceType":"Patient","kanarienvogel":1}}]}"#,
+    ),
+    (
+        "a Bundle with a late type",
+        Passes,
+        r#"{"entry":[{"resource":{"name":[{"family":"Kanarienvogel"}],"gender":"male","resourceType":"Patient"}}],"type":"collection","resourceType":"Bundle"}"#,
+    ),
+    (
+        "fullUrl",
+        Passes,
+        r#"{"resourceType":"Bundle","type":"collection","entry":[{"fullUrl":"http://ehr.example/fhir/Patient/Kanarienvogel","resource":{"resourceType":"Patient","gender":"male","id":"Kanarienvogel"}}]}"#,
+    ),
+    (
+        "request.url",
+        Passes,
+        r#"{"resourceType":"Bundle","type":"transaction","entry":[{"resource":{"resourceType":"Patient","gender":"male","id":"Kanarienvogel"},"request":{"method":"PUT","url":"Patient/Kanarienvogel"}}]}"#,
+    ),
+    (
+        "request.url conditional",
+        Either,
+        r#"{"resourceType":"Bundle","type":"transaction","entry":[{"resource":{"resourceType":"Patient","gender":"male"},"request":{"method":"PUT","url":"Patient?identifier=http://h.example/mrn|Kanarienvogel"}}]}"#,
+    ),
+    (
+        "request.url by name",
+        Either,
+        r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Patient?name=Kanarienvogel"}}]}"#,
+    ),
+    (
+        "request.url percent-encoded",
+        Either,
+        r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Patient?identifier=%4Banarienvogel"}}]}"#,
+    ),
+    (
+        "request.url chained",
+        Either,
+        r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Observation?subject:Patient.name=Kanarienvogel"}}]}"#,
+    ),
+    (
+        "request.url of a compartment",
+        Either,
+        r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Patient/Kanarienvogel/$everything?_since=2020-01-01"}}]}"#,
+    ),
+    (
+        "request.url foreign",
+        Either,
+        r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"https://evil.example/Kanarienvogel"}}]}"#,
+    ),
+    (
+        "request.url upward",
+        Either,
+        r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Patient/../../Kanarienvogel"}}]}"#,
+    ),
+    (
+        "ifNoneExist",
+        Either,
+        r#"{"resourceType":"Bundle","type":"transaction","entry":[{"resource":{"resourceType":"Patient","gender":"male"},"request":{"method":"POST","url":"Patient","ifNoneExist":"identifier=http://h.example/mrn|Kanarienvogel"}}]}"#,
+    ),
+    (
+        "ifNoneExist by name",
+        Either,
+        r#"{"resourceType":"Bundle","type":"transaction","entry":[{"resource":{"resourceType":"Patient","gender":"male"},"request":{"method":"POST","url":"Patient","ifNoneExist":"family=Kanarienvogel&birthdate=1965-01-13"}}]}"#,
+    ),
+    (
+        "response.location",
+        Either,
+        r#"{"resourceType":"Bundle","type":"transaction-response","entry":[{"response":{"status":"201 Created","location":"Patient/Kanarienvogel/_history/1"}}]}"#,
+    ),
+    (
+        "response.status",
+        Either,
+        r#"{"resourceType":"Bundle","type":"transaction-response","entry":[{"response":{"status":"201","outcome":{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"invalid","diagnostics":"Kanarienvogel not known"}]}}}]}"#,
+    ),
+    (
+        "link.url",
+        Either,
+        r#"{"resourceType":"Bundle","type":"searchset","link":[{"relation":"self","url":"http://ehr.example/fhir/Patient?name=Kanarienvogel"}]}"#,
+    ),
+    (
+        "Bundle.identifier",
+        Either,
+        r#"{"resourceType":"Bundle","type":"document","identifier":{"system":"urn:ietf:rfc:3986","value":"urn:Kanarienvogel"}}"#,
+    ),
+    (
+        "Bundle.signature",
+        Either,
+        r#"{"resourceType":"Bundle","type":"collection","signature":{"type":[{"code":"x"}],"when":"2020-01-01T00:00:00Z","who":{"display":"Kanarienvogel"},"data":"S2FuYXJpZW52b2dlbA=="}}"#,
+    ),
+    (
+        "Parameters with text",
+        Either,
+        r#"{"resourceType":"Parameters","parameter":[{"name":"x","valueString":"Kanarienvogel"}]}"#,
+    ),
+    (
+        "Parameters with parts",
+        Either,
+        r#"{"resourceType":"Parameters","parameter":[{"name":"x","part":[{"name":"y","part":[{"name":"z","valueHumanName":{"family":"Kanarienvogel"}}]}]}]}"#,
+    ),
+    (
+        "Parameters with a resource",
+        Either,
+        r#"{"resourceType":"Parameters","parameter":[{"name":"x","resource":{"resourceType":"Patient","gender":"male","name":[{"family":"Kanarienvogel"}]}}]}"#,
+    ),
+    (
+        "Parameters with a resource in a part",
+        Either,
+        r#"{"resourceType":"Parameters","parameter":[{"name":"x","part":[{"name":"y","resource":{"gender":"male","name":[{"family":"Kanarienvogel"}],"resourceType":"Patient"}}]}]}"#,
+    ),
+    (
+        "Parameters with a bad resource",
+        Refused,
+        r#"{"resourceType":"Parameters","parameter":[{"name":"x","resource":{"resourceType":"Patient","kanarienvogel":1}}]}"#,
+    ),
+    (
+        "Parameters with two values",
+        Either,
+        r#"{"resourceType":"Parameters","parameter":[{"name":"x","valueBoolean":true,"valueString":"Kanarienvogel"}]}"#,
+    ),
+    (
+        "Binary",
+        Either,
+        r#"{"resourceType":"Binary","contentType":"text/plain","securityContext":{"reference":"Patient/Kanarienvogel"},"data":"S2FuYXJpZW52b2dlbA=="}"#,
+    ),
+    (
+        "OperationOutcome",
+        Either,
+        r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"invalid","diagnostics":"Kanarienvogel","details":{"text":"Kanarienvogel"}}]}"#,
+    ),
+    (
+        "AuditEvent with a query",
+        Either,
+        r#"{"resourceType":"AuditEvent","type":{"code":"rest"},"recorded":"2020-01-01T00:00:00Z","agent":[{"requestor":true,"name":"Kanarienvogel","altId":"Kanarienvogel","network":{"address":"Kanarienvogel"}}],"source":{"observer":{"display":"Kanarienvogel"}},"entity":[{"query":"UGF0aWVudD9uYW1lPUthbmFyaWVudm9nZWw=","name":"Kanarienvogel"}]}"#,
+    ),
+    (
+        "an Observation's free text",
+        Passes,
+        r#"{"resourceType":"Observation","status":"final","code":{"text":"Kanarienvogel"},"valueString":"Kanarienvogel","note":[{"text":"Kanarienvogel","authorString":"Kanarienvogel"}],"subject":{"reference":"Patient/Kanarienvogel","display":"Kanarienvogel"}}"#,
+    ),
+    (
+        "an Observation with two values",
+        Either,
+        r#"{"resourceType":"Observation","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"8302-2"}]},"valueInteger":1,"valueString":"Kanarienvogel"}"#,
+    ),
+    (
+        "an answer in a QuestionnaireResponse",
+        Passes,
+        r#"{"resourceType":"QuestionnaireResponse","status":"completed","item":[{"linkId":"1","item":[{"linkId":"1.1","answer":[{"valueString":"Kanarienvogel","item":[{"linkId":"1.1.1","answer":[{"valueReference":{"display":"Kanarienvogel"}}]}]}]}]}]}"#,
+    ),
+    (
+        "a Device's serial number",
+        Passes,
+        r#"{"resourceType":"Device","serialNumber":"Kanarienvogel","distinctIdentifier":"Kanarienvogel","deviceName":[{"name":"Kanarienvogel's watch","type":"user-friendly-name"}],"url":"http://h.example/Kanarienvogel"}"#,
+    ),
+    (
+        "a Coverage's numbers",
+        Passes,
+        r#"{"resourceType":"Coverage","status":"active","subscriberId":"Kanarienvogel","dependent":"Kanarienvogel","beneficiary":{"reference":"Patient/Kanarienvogel"},"payor":[{"display":"Kanarienvogel"}]}"#,
+    ),
+    (
+        "contained",
+        Passes,
+        r##"{"resourceType":"Claim","status":"active","use":"claim","type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/claim-type","code":"oral"}]},"created":"2020-01-01","patient":{"reference":"#p"},"provider":{"reference":"Organization/Kanarienvogel"},"priority":{"coding":[{"code":"normal"}]},"insurance":[{"sequence":1,"focal":true,"coverage":{"display":"Kanarienvogel"}}],"contained":[{"resourceType":"Patient","id":"p","gender":"male","name":[{"family":"Kanarienvogel"}]}]}"##,
+    ),
+    (
+        "contained without resourceType",
+        Refused,
+        r#"{"resourceType":"Basic","contained":[{"id":"p","name":[{"family":"Kanarienvogel"}]}],"code":{"text":"x"}}"#,
+    ),
+    (
+        "contained in contained",
+        Either,
+        r#"{"resourceType":"Basic","code":{"coding":[{"system":"http://loinc.org","code":"1"}]},"contained":[{"resourceType":"Basic","id":"a","contained":[{"resourceType":"Patient","id":"p","gender":"male","name":[{"family":"Kanarienvogel"}]}]}]}"#,
+    ),
+    (
+        "contained that is no array",
+        Either,
+        r#"{"resourceType":"Basic","contained":{"resourceType":"Patient","id":"p","name":[{"family":"Kanarienvogel"}]}}"#,
+    ),
 ];
 
 /// Members of a Patient with `"gender":"male"` before them.
 const MEMBERS: &[(&str, Expect, &str)] = &[
-    ("a name", Passes, r#""name":[{"use":"official","family":"Kanarienvogel","given":["Kanarienvogel","B"],"prefix":["Kanarienvogel"]}]"#),
+    (
+        "a name",
+        Passes,
+        r#""name":[{"use":"official","family":"Kanarienvogel","given":["Kanarienvogel","B"],"prefix":["Kanarienvogel"]}]"#,
+    ),
     ("an escaped name of a member", Passes, r#""n\u0061me":[{"f\u0061mily":"Kanarienvogel"}]"#),
     ("an escaped value", Passes, r#""name":[{"family":"\u004banarienvogel"}]"#),
     ("a member twice", Refused, r#""name":[{"family":"Kanarienvogel"}],"name":[{"family":"x"}]"#),
     ("a member twice, once escaped", Refused, r#""name":[{"family":"Kanarienvogel"}],"n\u0061me":[{"family":"x"}]"#),
     ("a kept member twice", Refused, r#""name":[{"family":"Kanarienvogel"}],"gender":"female""#),
     ("an inner member twice", Refused, r#""name":[{"family":"x","family":"Kanarienvogel"}]"#),
-    ("a twin twice", Refused, r#""birthDate":"1965-01-13","_birthDate":{"id":"a"},"_birthDate":{"id":"Kanarienvogel"}"#),
+    (
+        "a twin twice",
+        Refused,
+        r#""birthDate":"1965-01-13","_birthDate":{"id":"a"},"_birthDate":{"id":"Kanarienvogel"}"#,
+    ),
     ("a capital letter", Refused, r#""Name":[{"family":"Kanarienvogel"}]"#),
     ("capital letters", Refused, r#""NAME":[{"family":"Kanarienvogel"}]"#),
     ("an inner capital letter", Refused, r#""contact":[{"name":{"Family":"Kanarienvogel"}}]"#),
@@ -129,7 +325,11 @@ const MEMBERS: &[(&str, Expect, &str)] = &[
     ("a long s", Refused, r#""addre\u017f\u017f":[{"city":"Kanarienvogel"}]"#),
     ("an unknown member", Refused, r#""kanarienvogel":"Kanarienvogel""#),
     ("an unknown inner member", Refused, r#""contact":[{"kanarienvogel":"Kanarienvogel"}]"#),
-    ("an unknown member of a narrative", Refused, r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">x</div>","kanarienvogel":1}"#),
+    (
+        "an unknown member of a narrative",
+        Refused,
+        r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">x</div>","kanarienvogel":1}"#,
+    ),
     ("an unknown member with an object", Refused, r#""kanarienvogel":{"a":[{"b":"Kanarienvogel"}]}"#),
     ("an empty member name", Refused, r#""":"Kanarienvogel""#),
     ("a member named _", Refused, r#""_":{"id":"Kanarienvogel"}"#),
@@ -137,7 +337,11 @@ const MEMBERS: &[(&str, Expect, &str)] = &[
     ("a member name with NUL", Refused, r#""name\u0000":[{"family":"Kanarienvogel"}]"#),
     ("a member name with a space", Refused, r#""name ":[{"family":"Kanarienvogel"}]"#),
     ("a member of another type", Refused, r#""valueString":"Kanarienvogel""#),
-    ("resourceType where there is no resource", Refused, r#""contact":[{"resourceType":"Patient","name":{"family":"Kanarienvogel"}}]"#),
+    (
+        "resourceType where there is no resource",
+        Refused,
+        r#""contact":[{"resourceType":"Patient","name":{"family":"Kanarienvogel"}}]"#,
+    ),
     ("fhir_comments", Refused, r#""fhir_comments":["Kanarienvogel"]"#),
     ("a name that is text", Either, r#""name":"Kanarienvogel""#),
     ("a name that is an object", Either, r#""name":{"family":"Kanarienvogel"}"#),
@@ -159,32 +363,108 @@ const MEMBERS: &[(&str, Expect, &str)] = &[
     ("a birth date in year 0", Either, r#""birthDate":"0000-01-01","name":[{"family":"Kanarienvogel"}]"#),
     ("a birth date before the end of time", Either, r#""birthDate":"9999-12-30","name":[{"family":"Kanarienvogel"}]"#),
     ("a death without zone", Either, r#""deceasedDateTime":"2020-01-01T10:00:00","name":[{"family":"Kanarienvogel"}]"#),
-    ("a death in second 60", Either, r#""deceasedDateTime":"2016-12-31T23:59:60Z","name":[{"family":"Kanarienvogel"}]"#),
+    (
+        "a death in second 60",
+        Either,
+        r#""deceasedDateTime":"2016-12-31T23:59:60Z","name":[{"family":"Kanarienvogel"}]"#,
+    ),
     ("a null member", Either, r#""name":null,"address":[{"city":"Kanarienvogel"}]"#),
     ("null in an array", Either, r#""name":[{"given":[null,"Kanarienvogel"]}]"#),
-    ("null with a twin", Passes, r#""name":[{"given":[null,"Kanarienvogel"],"_given":[{"extension":[{"url":"http://h.example/x","valueString":"Kanarienvogel"}]},null]}]"#),
-    ("twins of other lengths", Either, r#""name":[{"given":["Kanarienvogel"],"_given":[null,{"id":"Kanarienvogel"}]}]"#),
-    ("a twin alone", Passes, r#""_birthDate":{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]},"name":[{"family":"Kanarienvogel"}]"#),
-    ("a twin with identity", Passes, r#""birthDate":"1965-01-13","_birthDate":{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/patient-birthTime","valueDateTime":"1965-01-13T10:00:00Z"},{"url":"http://h.example/x","valueString":"Kanarienvogel"}]}"#),
-    ("a twin of a kept leaf", Passes, r#""_gender":{"extension":[{"url":"http://h.example/x","valueString":"Kanarienvogel"}]}"#),
+    (
+        "null with a twin",
+        Passes,
+        r#""name":[{"given":[null,"Kanarienvogel"],"_given":[{"extension":[{"url":"http://h.example/x","valueString":"Kanarienvogel"}]},null]}]"#,
+    ),
+    (
+        "twins of other lengths",
+        Either,
+        r#""name":[{"given":["Kanarienvogel"],"_given":[null,{"id":"Kanarienvogel"}]}]"#,
+    ),
+    (
+        "a twin alone",
+        Passes,
+        r#""_birthDate":{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]},"name":[{"family":"Kanarienvogel"}]"#,
+    ),
+    (
+        "a twin with identity",
+        Passes,
+        r#""birthDate":"1965-01-13","_birthDate":{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/patient-birthTime","valueDateTime":"1965-01-13T10:00:00Z"},{"url":"http://h.example/x","valueString":"Kanarienvogel"}]}"#,
+    ),
+    (
+        "a twin of a kept leaf",
+        Passes,
+        r#""_gender":{"extension":[{"url":"http://h.example/x","valueString":"Kanarienvogel"}]}"#,
+    ),
     ("a twin that is text", Either, r#""_gender":"Kanarienvogel""#),
     ("a twin with a value", Refused, r#""_gender":{"value":"Kanarienvogel"}"#),
     ("a twin of a twin", Refused, r#""__gender":{"id":"Kanarienvogel"}"#),
-    ("a twin of a complex element", Either, r#""_maritalStatus":{"extension":[{"url":"http://h.example/x","valueString":"Kanarienvogel"}]}"#),
-    ("a twin of resourceType", Refused, r#""_resourceType":{"extension":[{"url":"http://h.example/x","valueString":"Kanarienvogel"}]}"#),
+    (
+        "a twin of a complex element",
+        Either,
+        r#""_maritalStatus":{"extension":[{"url":"http://h.example/x","valueString":"Kanarienvogel"}]}"#,
+    ),
+    (
+        "a twin of resourceType",
+        Refused,
+        r#""_resourceType":{"extension":[{"url":"http://h.example/x","valueString":"Kanarienvogel"}]}"#,
+    ),
     ("an unknown extension", Passes, r#""extension":[{"url":"http://h.example/x","valueString":"Kanarienvogel"}]"#),
-    ("an extension with its url last", Passes, r#""extension":[{"valueAddress":{"city":"Kanarienvogel"},"url":"http://h.example/x"}]"#),
-    ("extensions in extensions", Passes, r#""extension":[{"url":"http://h.example/x","extension":[{"url":"a","extension":[{"url":"b","valueHumanName":{"family":"Kanarienvogel"}}]}]}]"#),
-    ("an extension of an extension's value", Either, r#""extension":[{"url":"http://h.example/x","valueBoolean":true,"_valueBoolean":{"extension":[{"url":"http://h.example/y","valueMarkdown":"Kanarienvogel"}]}}]"#),
-    ("an extension with two values", Either, r#""extension":[{"url":"http://h.example/x","valueBoolean":true,"valueString":"Kanarienvogel"}]"#),
+    (
+        "an extension with its url last",
+        Passes,
+        r#""extension":[{"valueAddress":{"city":"Kanarienvogel"},"url":"http://h.example/x"}]"#,
+    ),
+    (
+        "extensions in extensions",
+        Passes,
+        r#""extension":[{"url":"http://h.example/x","extension":[{"url":"a","extension":[{"url":"b","valueHumanName":{"family":"Kanarienvogel"}}]}]}]"#,
+    ),
+    (
+        "an extension of an extension's value",
+        Either,
+        r#""extension":[{"url":"http://h.example/x","valueBoolean":true,"_valueBoolean":{"extension":[{"url":"http://h.example/y","valueMarkdown":"Kanarienvogel"}]}}]"#,
+    ),
+    (
+        "an extension with two values",
+        Either,
+        r#""extension":[{"url":"http://h.example/x","valueBoolean":true,"valueString":"Kanarienvogel"}]"#,
+    ),
     ("an extension without url", Either, r#""extension":[{"valueString":"Kanarienvogel"}]"#),
-    ("an extension with an unknown type", Refused, r#""extension":[{"url":"http://h.example/x","valueKanarienvogel":"Kanarienvogel"}]"#),
-    ("an extension with base64", Passes, r#""extension":[{"url":"http://h.example/x","valueBase64Binary":"S2FuYXJpZW52b2dlbA=="}]"#),
-    ("an extension with a reference", Passes, r#""extension":[{"url":"http://h.example/x","valueReference":{"reference":"Patient/Kanarienvogel"}}]"#),
-    ("an extension with a uri", Either, r#""extension":[{"url":"http://h.example/x","valueUri":"mailto:Kanarienvogel@h.example"}]"#),
-    ("an extension with a url", Either, r#""extension":[{"url":"http://h.example/x","valueUrl":"http://h.example/Patient/Kanarienvogel"}]"#),
-    ("modifierExtension", Refused, r#""modifierExtension":[{"url":"http://h.example/x","valueString":"Kanarienvogel"}]"#),
-    ("modifierExtension within", Refused, r#""contact":[{"modifierExtension":[{"url":"http://h.example/x","valueBoolean":true}],"name":{"family":"Kanarienvogel"}}]"#),
+    (
+        "an extension with an unknown type",
+        Refused,
+        r#""extension":[{"url":"http://h.example/x","valueKanarienvogel":"Kanarienvogel"}]"#,
+    ),
+    (
+        "an extension with base64",
+        Passes,
+        r#""extension":[{"url":"http://h.example/x","valueBase64Binary":"S2FuYXJpZW52b2dlbA=="}]"#,
+    ),
+    (
+        "an extension with a reference",
+        Passes,
+        r#""extension":[{"url":"http://h.example/x","valueReference":{"reference":"Patient/Kanarienvogel"}}]"#,
+    ),
+    (
+        "an extension with a uri",
+        Either,
+        r#""extension":[{"url":"http://h.example/x","valueUri":"mailto:Kanarienvogel@h.example"}]"#,
+    ),
+    (
+        "an extension with a url",
+        Either,
+        r#""extension":[{"url":"http://h.example/x","valueUrl":"http://h.example/Patient/Kanarienvogel"}]"#,
+    ),
+    (
+        "modifierExtension",
+        Refused,
+        r#""modifierExtension":[{"url":"http://h.example/x","valueString":"Kanarienvogel"}]"#,
+    ),
+    (
+        "modifierExtension within",
+        Refused,
+        r#""contact":[{"modifierExtension":[{"url":"http://h.example/x","valueBoolean":true}],"name":{"family":"Kanarienvogel"}}]"#,
+    ),
     ("an id", Passes, r#""id":"Kanarienvogel""#),
     ("an id of 36", Passes, r#""id":"Kanarienvogel-0123456789-0123456789-""#),
     ("an id of 37", Either, r#""id":"Kanarienvogel-0123456789-0123456789-x""#),
@@ -201,28 +481,84 @@ const MEMBERS: &[(&str, Expect, &str)] = &[
     ("a look-alike of a token in text", Either, r#""name":[{"family":"MARKER1AAKanarienvogelxxxxxxxxxxxxxxxxxxxx"}]"#),
     ("a marker and nothing more", Either, r#""id":"MARKER","name":[{"family":"Kanarienvogel"}]"#),
     ("a seal", Refused, r#""meta":{"tag":[{"system":"urn:cryptonym:seal","code":"Kanarienvogel"}]}"#),
-    ("a seal with an escaped system", Refused, r#""meta":{"tag":[{"code":"Kanarienvogel","system":"urn:cryptonym:se\u0061l"}]}"#),
+    (
+        "a seal with an escaped system",
+        Refused,
+        r#""meta":{"tag":[{"code":"Kanarienvogel","system":"urn:cryptonym:se\u0061l"}]}"#,
+    ),
     ("a tag's display", Either, r#""meta":{"tag":[{"system":"http://h.example/tags","display":"Kanarienvogel"}]}"#),
     ("meta.source", Either, r#""meta":{"source":"http://h.example/gateways/Kanarienvogel#x"}"#),
     ("meta.extension", Passes, r#""meta":{"extension":[{"url":"http://h.example/x","valueString":"Kanarienvogel"}]}"#),
     ("meta that is text", Either, r#""meta":"Kanarienvogel""#),
-    ("a narrative", Passes, r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">Kanarienvogel <a href=\"Patient/Kanarienvogel\">x</a></div>"}"#),
-    ("a narrative with a comment", Either, r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\"><!-- Kanarienvogel --></div>"}"#),
-    ("a narrative with a script", Either, r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\"><script>Kanarienvogel()</script></div>"}"#),
-    ("a narrative that does not end", Either, r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">Kanarienvogel"}"#),
+    (
+        "a narrative",
+        Passes,
+        r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">Kanarienvogel <a href=\"Patient/Kanarienvogel\">x</a></div>"}"#,
+    ),
+    (
+        "a narrative with a comment",
+        Either,
+        r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\"><!-- Kanarienvogel --></div>"}"#,
+    ),
+    (
+        "a narrative with a script",
+        Either,
+        r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\"><script>Kanarienvogel()</script></div>"}"#,
+    ),
+    (
+        "a narrative that does not end",
+        Either,
+        r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">Kanarienvogel"}"#,
+    ),
     ("a narrative that is no narrative", Either, r#""text":{"status":"generated","div":"Kanarienvogel"}"#),
-    ("a narrative's entity", Either, r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">&#75;anarienvogel Kanarienvogel</div>"}"#),
-    ("an identifier", Passes, r#""identifier":[{"system":"http://h.example/mrn","value":"Kanarienvogel","type":{"text":"Kanarienvogel"},"assigner":{"display":"Kanarienvogel"}}]"#),
-    ("an identifier with its system last", Passes, r#""identifier":[{"value":"Kanarienvogel","system":"http://h.example/mrn"}]"#),
+    (
+        "a narrative's entity",
+        Either,
+        r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">&#75;anarienvogel Kanarienvogel</div>"}"#,
+    ),
+    (
+        "an identifier",
+        Passes,
+        r#""identifier":[{"system":"http://h.example/mrn","value":"Kanarienvogel","type":{"text":"Kanarienvogel"},"assigner":{"display":"Kanarienvogel"}}]"#,
+    ),
+    (
+        "an identifier with its system last",
+        Passes,
+        r#""identifier":[{"value":"Kanarienvogel","system":"http://h.example/mrn"}]"#,
+    ),
     ("an identifier without system", Passes, r#""identifier":[{"value":"Kanarienvogel"}]"#),
-    ("an identifier that is a number", Either, r#""identifier":[{"system":"http://h.example/mrn","value":4711}],"name":[{"family":"Kanarienvogel"}]"#),
-    ("an identifier that is a uri", Passes, r#""identifier":[{"system":"urn:ietf:rfc:3986","value":"urn:x:Kanarienvogel"}]"#),
+    (
+        "an identifier that is a number",
+        Either,
+        r#""identifier":[{"system":"http://h.example/mrn","value":4711}],"name":[{"family":"Kanarienvogel"}]"#,
+    ),
+    (
+        "an identifier that is a uri",
+        Passes,
+        r#""identifier":[{"system":"urn:ietf:rfc:3986","value":"urn:x:Kanarienvogel"}]"#,
+    ),
     ("a telephone", Passes, r#""telecom":[{"system":"email","value":"Kanarienvogel@h.example"}]"#),
-    ("an address", Passes, r#""address":[{"line":["Kanarienvogel 1"],"city":"Kanarienvogel","district":"Kanarienvogel","postalCode":"Kanarienvogel","text":"Kanarienvogel"}]"#),
-    ("a photo", Passes, r#""photo":[{"contentType":"image/png","data":"S2FuYXJpZW52b2dlbA==","title":"Kanarienvogel","url":"http://h.example/Kanarienvogel.png"}]"#),
+    (
+        "an address",
+        Passes,
+        r#""address":[{"line":["Kanarienvogel 1"],"city":"Kanarienvogel","district":"Kanarienvogel","postalCode":"Kanarienvogel","text":"Kanarienvogel"}]"#,
+    ),
+    (
+        "a photo",
+        Passes,
+        r#""photo":[{"contentType":"image/png","data":"S2FuYXJpZW52b2dlbA==","title":"Kanarienvogel","url":"http://h.example/Kanarienvogel.png"}]"#,
+    ),
     ("a photo that is no base64", Either, r#""photo":[{"data":"Kanarienvogel!"}]"#),
-    ("a local code's display", Either, r#""maritalStatus":{"coding":[{"system":"http://h.example/codes","code":"x","display":"Kanarienvogel"}],"text":"Kanarienvogel"}"#),
-    ("a kanari-long text", Passes, r#""maritalStatus":{"text":"Kanarienvogel \u00e9\ud83d\ude00 \\ \" \/ \b \f \n \r \t"}"#),
+    (
+        "a local code's display",
+        Either,
+        r#""maritalStatus":{"coding":[{"system":"http://h.example/codes","code":"x","display":"Kanarienvogel"}],"text":"Kanarienvogel"}"#,
+    ),
+    (
+        "a kanari-long text",
+        Passes,
+        r#""maritalStatus":{"text":"Kanarienvogel \u00e9\ud83d\ude00 \\ \" \/ \b \f \n \r \t"}"#,
+    ),
     ("a lone surrogate", Either, r#""name":[{"family":"Kanarienvogel\ud800"}]"#),
     ("surrogates in the wrong order", Either, r#""name":[{"family":"\udc00\ud800Kanarienvogel"}]"#),
     ("a surrogate in a member name", Refused, r#""\ud800":"Kanarienvogel""#),
@@ -232,9 +568,21 @@ const MEMBERS: &[(&str, Expect, &str)] = &[
     ("a raw newline", Refused, "\"name\":[{\"family\":\"Kanarien\nvogel Kanarienvogel\"}]"),
     ("a raw NUL", Refused, "\"name\":[{\"family\":\"Kanarienvogel\0\"}]"),
     ("a raw tab in a member name", Refused, "\"na\tme\":[{\"family\":\"Kanarienvogel\"}]"),
-    ("a huge exponent", Either, r#""extension":[{"url":"http://h.example/x","valueDecimal":1e999999999}],"name":[{"family":"Kanarienvogel"}]"#),
-    ("many digits", Either, r#""extension":[{"url":"http://h.example/x","valueDecimal":0.1234567890123456789012345678901234567890123456789012345678901234567890}],"name":[{"family":"Kanarienvogel"}]"#),
-    ("an integer beyond 64 bits", Either, r#""multipleBirthInteger":99999999999999999999999999,"name":[{"family":"Kanarienvogel"}]"#),
+    (
+        "a huge exponent",
+        Either,
+        r#""extension":[{"url":"http://h.example/x","valueDecimal":1e999999999}],"name":[{"family":"Kanarienvogel"}]"#,
+    ),
+    (
+        "many digits",
+        Either,
+        r#""extension":[{"url":"http://h.example/x","valueDecimal":0.1234567890123456789012345678901234567890123456789012345678901234567890}],"name":[{"family":"Kanarienvogel"}]"#,
+    ),
+    (
+        "an integer beyond 64 bits",
+        Either,
+        r#""multipleBirthInteger":99999999999999999999999999,"name":[{"family":"Kanarienvogel"}]"#,
+    ),
     ("a leading zero", Refused, r#""multipleBirthInteger":01,"name":[{"family":"Kanarienvogel"}]"#),
     ("a leading plus", Refused, r#""multipleBirthInteger":+1,"name":[{"family":"Kanarienvogel"}]"#),
     ("a lone minus", Refused, r#""multipleBirthInteger":-,"name":[{"family":"Kanarienvogel"}]"#),
@@ -309,7 +657,8 @@ fn cases() -> Vec<Case> {
     let spelled = |text: &str| text.replace("MARKER", SPELLING.marker).replace("ESCAPE", SPELLING.escape).into_bytes();
     let patient = |members: &str| spelled(&format!(r#"{{"resourceType":"Patient","gender":"male",{members}}}"#));
     let case = |name: &str, expect, input| Case { name: name.to_owned(), expect, input };
-    let mut cases: Vec<Case> = DOCUMENTS.iter().map(|(name, expect, text)| case(name, *expect, spelled(text))).collect();
+    let mut cases: Vec<Case> =
+        DOCUMENTS.iter().map(|(name, expect, text)| case(name, *expect, spelled(text))).collect();
     cases.extend(MEMBERS.iter().map(|(name, expect, members)| case(name, *expect, patient(members))));
     cases.extend(REFERENCES.iter().map(|reference| {
         let expect = if *reference == "Practitioner/Kanarienvogel" { Passes } else { Either };
@@ -317,20 +666,41 @@ fn cases() -> Vec<Case> {
     }));
 
     // What cannot be written as text.
-    let broken = |bytes: &[u8]| [br#"{"resourceType":"Patient","name":[{"family":"Kanarienvogel"#, bytes, br#""}]}"#].concat();
+    let broken =
+        |bytes: &[u8]| [br#"{"resourceType":"Patient","name":[{"family":"Kanarienvogel"#, bytes, br#""}]}"#].concat();
     cases.push(case("a byte that is no UTF-8", Refused, broken(b"\xff")));
     cases.push(case("an overlong slash", Refused, broken(b"\xc0\xaf")));
     cases.push(case("a surrogate in UTF-8", Refused, broken(b"\xed\xa0\x80")));
     cases.push(case("a code point beyond Unicode", Refused, broken(b"\xf4\x90\x80\x80")));
     cases.push(case("half a character", Refused, broken(b"\xe2\x82")));
-    cases.push(case("a byte that is no UTF-8 in a member name", Refused, b"{\"resourceType\":\"Patient\",\"Kanarienvogel\xff\":1}".to_vec()));
-    cases.push(case("UTF-16", Refused, "{\"resourceType\":\"Patient\"}".encode_utf16().flat_map(u16::to_le_bytes).collect()));
+    cases.push(case(
+        "a byte that is no UTF-8 in a member name",
+        Refused,
+        b"{\"resourceType\":\"Patient\",\"Kanarienvogel\xff\":1}".to_vec(),
+    ));
+    cases.push(case(
+        "UTF-16",
+        Refused,
+        "{\"resourceType\":\"Patient\"}".encode_utf16().flat_map(u16::to_le_bytes).collect(),
+    ));
 
     // What would take pages.
-    let nest = |count: usize, open: &str, core: &str, close: &str| format!("{}{core}{}", open.repeat(count), close.repeat(count));
-    let nested = |count| format!(r#""extension":{}"#, nest(count, r#"[{"url":"x","extension":"#, r#"[{"url":"y","valueString":"Kanarienvogel"}]"#, "}]"));
+    let nest = |count: usize, open: &str, core: &str, close: &str| {
+        format!("{}{core}{}", open.repeat(count), close.repeat(count))
+    };
+    let nested = |count| {
+        format!(
+            r#""extension":{}"#,
+            nest(count, r#"[{"url":"x","extension":"#, r#"[{"url":"y","valueString":"Kanarienvogel"}]"#, "}]")
+        )
+    };
     let bundles = |count| {
-        nest(count, r#"{"resourceType":"Bundle","type":"collection","entry":[{"resource":"#, r#"{"resourceType":"Patient","gender":"male","name":[{"family":"Kanarienvogel"}]}"#, "}]}")
+        nest(
+            count,
+            r#"{"resourceType":"Bundle","type":"collection","entry":[{"resource":"#,
+            r#"{"resourceType":"Patient","gender":"male","name":[{"family":"Kanarienvogel"}]}"#,
+            "}]}",
+        )
     };
     cases.push(case("extensions 20 deep", Passes, patient(&nested(20))));
     cases.push(case("extensions 64 deep", Refused, patient(&nested(64))));
@@ -338,19 +708,51 @@ fn cases() -> Vec<Case> {
     cases.push(case("100,000 arrays", Refused, "[".repeat(100_000).into_bytes()));
     cases.push(case("100,000 arrays in a member", Refused, patient(&format!(r#""name":{}"#, "[".repeat(100_000)))));
     cases.push(case("100,000 objects", Refused, r#"{"a":"#.repeat(100_000).into_bytes()));
-    cases.push(case("100,000 objects of an unknown member", Refused, patient(&nest(100_000, r#""a":{"#, r#""Kanarienvogel":1"#, "}"))));
+    cases.push(case(
+        "100,000 objects of an unknown member",
+        Refused,
+        patient(&nest(100_000, r#""a":{"#, r#""Kanarienvogel":1"#, "}")),
+    ));
     cases.push(case("Bundles 2 deep", Passes, bundles(2).into_bytes()));
     cases.push(case("Bundles 9 deep", Refused, bundles(9).into_bytes()));
     cases.push(case("Bundles 1,000 deep", Refused, bundles(1_000).into_bytes()));
-    let late = nest(40, r#"{"entry":[{"resource":"#, r#"{"name":[{"family":"Kanarienvogel"}],"resourceType":"Patient"}"#, r#"}],"type":"collection","resourceType":"Bundle"}"#);
+    let late = nest(
+        40,
+        r#"{"entry":[{"resource":"#,
+        r#"{"name":[{"family":"Kanarienvogel"}],"resourceType":"Patient"}"#,
+        r#"}],"type":"collection","resourceType":"Bundle"}"#,
+    );
     cases.push(case("Bundles 40 deep with late types", Refused, late.into_bytes()));
     let many: Vec<String> = (0..5_000).map(|n| format!(r#""Kanarienvogel{n}":1"#)).collect();
     cases.push(case("5,000 unknown members", Refused, patient(&many.join(","))));
-    cases.push(case("a member name of 100,000 bytes", Refused, patient(&format!(r#""{}":1"#, "Kanarienvogel".repeat(8_000)))));
-    cases.push(case("a text of 1 MB", Passes, patient(&format!(r#""maritalStatus":{{"text":"{}"}}"#, "Kanarienvogel ".repeat(75_000)))));
-    cases.push(case("a number of 100,000 digits", Either, patient(&format!(r#""multipleBirthInteger":{},"name":[{{"family":"Kanarienvogel"}}]"#, "9".repeat(100_000)))));
-    cases.push(case("10,000 names", Passes, patient(&format!(r#""name":[{}]"#, vec![r#"{"family":"Kanarienvogel"}"#; 10_000].join(",")))));
-    cases.push(case("a reference of 100,000 bytes", Refused, patient(&format!(r#""generalPractitioner":[{{"reference":"Practitioner?identifier={}"}}]"#, "Kanarienvogel".repeat(8_000)))));
+    cases.push(case(
+        "a member name of 100,000 bytes",
+        Refused,
+        patient(&format!(r#""{}":1"#, "Kanarienvogel".repeat(8_000))),
+    ));
+    cases.push(case(
+        "a text of 1 MB",
+        Passes,
+        patient(&format!(r#""maritalStatus":{{"text":"{}"}}"#, "Kanarienvogel ".repeat(75_000))),
+    ));
+    cases.push(case(
+        "a number of 100,000 digits",
+        Either,
+        patient(&format!(r#""multipleBirthInteger":{},"name":[{{"family":"Kanarienvogel"}}]"#, "9".repeat(100_000))),
+    ));
+    cases.push(case(
+        "10,000 names",
+        Passes,
+        patient(&format!(r#""name":[{}]"#, vec![r#"{"family":"Kanarienvogel"}"#; 10_000].join(","))),
+    ));
+    cases.push(case(
+        "a reference of 100,000 bytes",
+        Refused,
+        patient(&format!(
+            r#""generalPractitioner":[{{"reference":"Practitioner?identifier={}"}}]"#,
+            "Kanarienvogel".repeat(8_000)
+        )),
+    ));
     cases
 }
 
@@ -372,7 +774,9 @@ fn faults(expect: Expect, outcome: &Outcome) -> Vec<String> {
     }
     match (outcome.code, &outcome.file) {
         (Some(0), None) => faults.push("exit 0, no output".to_owned()),
-        (Some(0), Some(file)) if serde_json::from_slice::<serde::de::IgnoredAny>(file).is_err() => faults.push("its output is no JSON".to_owned()),
+        (Some(0), Some(file)) if serde_json::from_slice::<serde::de::IgnoredAny>(file).is_err() => {
+            faults.push("its output is no JSON".to_owned())
+        }
         (Some(1), Some(_)) => faults.push("refused, but there is output".to_owned()),
         (Some(1), None) => {
             // contract §3: FILE[:LINE]: refused[CODE] at PATH, byte N: WHAT; help: ADVICE, and the count at the end.
@@ -427,7 +831,10 @@ fn the_table_notices_a_rewriter_that_leaks_refuses_all_or_passes_all() {
 /// Whoever brings the command line turns the switch: a suite that skips in silence is none.
 #[test]
 fn the_switch_is_on_where_the_command_line_is() {
-    let answer = std::process::Command::new(env!("CARGO_BIN_EXE_cryptonym")).arg("--version").output().expect("the command runs");
+    let answer = std::process::Command::new(env!("CARGO_BIN_EXE_cryptonym"))
+        .arg("--version")
+        .output()
+        .expect("the command runs");
     let there = String::from_utf8_lossy(&answer.stdout).contains("cryptonym");
     assert_eq!(there, PLUGGED, "set PLUGGED in tests/support/product.rs");
 }
@@ -485,7 +892,9 @@ fn bad_lines_are_left_out_and_the_others_keep_their_order() {
     if !PLUGGED {
         return say("skipped: no command line in this build");
     }
-    let line = |gender: &str| format!(r#"{{"resourceType":"Patient","gender":"{gender}","name":[{{"family":"Kanarienvogel"}}]}}"#);
+    let line = |gender: &str| {
+        format!(r#"{{"resourceType":"Patient","gender":"{gender}","name":[{{"family":"Kanarienvogel"}}]}}"#)
+    };
     let (male, female, other) = (line("male"), line("female"), line("other"));
     let table: Vec<(String, Vec<&str>)> = vec![
         (format!("{male}\n{female}\n{other}\n"), vec!["male", "female", "other"]),

@@ -53,8 +53,12 @@ CodeableConcept.text\tstring\t1\tR\tredact
 Reference.display\tstring\t1\tR\tredact|pseudonym:name
 Extension.value[x]\tstring|date\t1\tR\tby type; strings redact";
 
-const SPELLED: Spelling =
-    Spelling { marker: "Tk", binary_marker: b"Tk\x01", escape: "Fx", added: &["<div xmlns=\"http://www.w3.org/1999/xhtml\">"] };
+const SPELLED: Spelling = Spelling {
+    marker: "Tk",
+    binary_marker: b"Tk\x01",
+    escape: "Fx",
+    added: &["<div xmlns=\"http://www.w3.org/1999/xhtml\">"],
+};
 
 const INPUT: &str = r#"{"resourceType":"Patient","id":"6c5d9ca9-54d7-42f5-bfae-a7c19cd217f2","name":[{"family":"Zürcher-Ng","given":["Bo"]}],
 "birthDate":"1965-01-13","gender":"male","address":[{"city":"Easthampton","postalCode":"01027"}],"identifier":[{"system":"http://hospital.example/mrn","value":"S99914534"}],
@@ -126,7 +130,15 @@ fn what_is_planted_is_found_in_every_guise() {
 #[test]
 fn the_whole_input_as_output_is_a_leak_at_every_place() {
     let found = leaks(INPUT);
-    for path in ["Patient.id", "Patient.name.family", "Patient.name.given", "Patient.address.city", "Patient.identifier.value", "Patient.text.div", "Patient.photo.data"] {
+    for path in [
+        "Patient.id",
+        "Patient.name.family",
+        "Patient.name.given",
+        "Patient.address.city",
+        "Patient.identifier.value",
+        "Patient.text.div",
+        "Patient.photo.data",
+    ] {
         assert!(found.iter().any(|f| f == path), "{path} not in {found:?}");
     }
 }
@@ -162,7 +174,14 @@ fn records_that_went_through_unchanged_are_found() {
         say(&leaks.to_string());
         let found = |path: &str| leaks.0.iter().any(|leak| leak.path == path);
         let expected: &[&str] = match name {
-            "Patient.000.ndjson" => &["Patient.id", "Patient.name.family", "Patient.name.given", "Patient.address.line", "Patient.telecom.value", "Patient.identifier.value"],
+            "Patient.000.ndjson" => &[
+                "Patient.id",
+                "Patient.name.family",
+                "Patient.name.given",
+                "Patient.address.line",
+                "Patient.telecom.value",
+                "Patient.identifier.value",
+            ],
             _ => &["Device.id", "Device.serialNumber", "Device.patient.reference"],
         };
         for path in expected {
@@ -178,7 +197,8 @@ fn records_of_synthea_leak_nothing() {
     if !PLUGGED {
         return say("skipped: no command line in this build");
     }
-    for corpus in corpora::SYNTHEA {
+    let large = corpora::all().then_some(corpora::BIG);
+    for corpus in corpora::SYNTHEA.iter().copied().chain(large) {
         for path in corpora::paths(corpus, 3) {
             let Some(file) = corpora::read(&path) else { continue };
             let suffix = if file.is_ndjson() { "ndjson" } else { "json" };

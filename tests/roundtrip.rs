@@ -4,12 +4,12 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use support::corpora::{self, File, say};
 use support::json;
-use support::product::{PACKS, PLUGGED, PSEUDONYMIZED, Product, REVERSIBLE};
+use support::product::{PLUGGED, PSEUDONYMIZED, Product, REVERSIBLE};
 use support::roundtrip::{Links, Mapping, Required, identity_fault, rewriting_faults, shape_faults};
 use support::schema::Schema;
-use std::collections::BTreeMap;
 
 const PATIENT: &str = r#"{"resourceType":"Patient","id":"p1","name":[{"family":"Ng","given":["Bo","Al"],"_given":[null,{"id":"g2"}]}],"gender":"male","multipleBirthInteger":2}"#;
 
@@ -27,7 +27,13 @@ fn faults_of_a_round_trip_are_found() {
         (PATIENT.replace("\"id\":\"p1\",", ""), "member"),
         (PATIENT.replace("[\"Bo\",\"Al\"]", "[\"Bo\"]"), "2 elements"),
         (PATIENT.replace(",\"gender\"", ", \"gender\""), "other bytes"),
-        (PATIENT.replace("\"gender\":\"male\",\"multipleBirthInteger\":2", "\"multipleBirthInteger\":2,\"gender\":\"male\""), "member"),
+        (
+            PATIENT.replace(
+                "\"gender\":\"male\",\"multipleBirthInteger\":2",
+                "\"multipleBirthInteger\":2,\"gender\":\"male\"",
+            ),
+            "member",
+        ),
     ];
     for (back, word) in faulty {
         let found = fault(PATIENT, &back).unwrap_or_else(|| panic!("nothing found in {back}"));
@@ -65,7 +71,9 @@ fn faults_of_a_rewriting_are_found() {
 #[test]
 fn a_required_element_that_went_is_missed() {
     let Some(schema) = Schema::shared() else { return };
-    let lost = |before: &str, after: &str| Required::load().lost(&schema, &json::parse(before).unwrap(), &json::parse(after).unwrap());
+    let lost = |before: &str, after: &str| {
+        Required::load().lost(&schema, &json::parse(before).unwrap(), &json::parse(after).unwrap())
+    };
     let before = r##"{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"resourceType":"Observation","status":"final","code":{"text":"x"}}},{"resource":{"resourceType":"MedicationRequest","status":"active","intent":"order","medicationReference":{"reference":"#m"},"subject":{"display":"x"},"text":{"status":"generated","div":"<div/>"}}}]}"##;
     assert_eq!(lost(before, before), [""; 0]);
     for (gone, path) in [
@@ -94,17 +102,22 @@ fn faults_of_links_are_found() {
         links
     };
     let uuid = "urn:uuid:6c5d9ca9-54d7-42f5-bfae-a7c19cd217f2";
-    let before = bundle("p", uuid, ["Patient/p", uuid, "#d", "Patient?identifier=s|v", "http://h/fhir/Patient/p/_history/2"]);
+    let before =
+        bundle("p", uuid, ["Patient/p", uuid, "#d", "Patient?identifier=s|v", "http://h/fhir/Patient/p/_history/2"]);
     assert_eq!(before.resolved(), 5, "{:?}", before.references);
     let other = "urn:uuid:00000000-54d7-42f5-bfae-a7c19cd217f2";
-    let moved = bundle("q", other, ["Patient/q", other, "#d", "Patient?identifier=s|v", "http://h/fhir/Patient/q/_history/2"]);
+    let moved =
+        bundle("q", other, ["Patient/q", other, "#d", "Patient?identifier=s|v", "http://h/fhir/Patient/q/_history/2"]);
     assert_eq!(before.faults(&moved), [""; 0]);
     for (references, word) in [
         (["Patient/r", other, "#d", "Patient?identifier=s|v", "http://h/fhir/Patient/q/_history/2"], "not after"),
         (["Patient/q", uuid, "#d", "Patient?identifier=s|v", "http://h/fhir/Patient/q/_history/2"], "not after"),
         (["Patient/q", other, "#e", "Patient?identifier=s|v", "http://h/fhir/Patient/q/_history/2"], "not after"),
         (["Patient/q", other, "#d", "Patient?identifier=s|w", "http://h/fhir/Patient/q/_history/2"], "not after"),
-        (["Patient/q", "Patient/q", "#d", "Patient?identifier=s|v", "http://h/fhir/Patient/q/_history/2"], "became one"),
+        (
+            ["Patient/q", "Patient/q", "#d", "Patient?identifier=s|v", "http://h/fhir/Patient/q/_history/2"],
+            "became one",
+        ),
     ] {
         let faults = before.faults(&bundle("q", other, references));
         assert!(faults.iter().any(|f| f.contains(word)), "{faults:?} for {references:?}");
@@ -156,7 +169,12 @@ fn records_of_synthea_come_back() {
         assert!(faults.is_empty(), "{corpus}: {} faults of links, such as {}", faults.len(), faults[0]);
         assert!(mapping.faults.is_empty(), "{corpus}: {:?}", mapping.faults);
         if !paths.is_empty() {
-            say(&format!("{corpus}: {} files, {} references, {} of them found their target", paths.len(), before_links.references.len(), before_links.resolved()));
+            say(&format!(
+                "{corpus}: {} files, {} references, {} of them found their target",
+                paths.len(),
+                before_links.references.len(),
+                before_links.resolved()
+            ));
         }
     }
 }
@@ -235,8 +253,11 @@ fn there_and_back(schema: &Schema, file: &File) -> File {
 /// What the one-way pack writes is FHIR where the input was.
 #[track_caller]
 fn one_way_is_fhir(schema: &Schema, required: &Required, file: &File) {
-    assert_eq!(PACKS[0], PSEUDONYMIZED);
-    let out = Product::get().pseudonymize(PSEUDONYMIZED, if file.is_ndjson() { "ndjson" } else { "json" }, file.text.as_bytes());
+    let out = Product::get().pseudonymize(
+        PSEUDONYMIZED,
+        if file.is_ndjson() { "ndjson" } else { "json" },
+        file.text.as_bytes(),
+    );
     assert_eq!(out.code, Some(0), "{}: {}", file.name, String::from_utf8_lossy(&out.stderr));
     let output = File { name: file.name.clone(), text: out.text() };
     assert_eq!(file.documents().len(), output.documents().len(), "{}: documents", file.name);

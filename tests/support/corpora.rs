@@ -28,7 +28,8 @@ impl File {
 
 /// The shared folder: `CRYPTONYM_SHARED`, else beside the repository. Prints why, where there is none.
 pub fn shared() -> Option<PathBuf> {
-    let folder = std::env::var_os("CRYPTONYM_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let folder = std::env::var_os("CRYPTONYM_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     if folder.is_dir() {
         return Some(folder);
     }
@@ -48,7 +49,13 @@ pub fn say(text: &str) {
 }
 
 /// The corpora of Synthea: every record must pass.
-pub const SYNTHEA: &[&str] = &["synthea-ndjson-100", "synthea-bulk-10", "synthea-bundles", "synthea-bundles/all-120-bz2/synthea", "synthea-pathling"];
+pub const SYNTHEA: &[&str] = &[
+    "synthea-ndjson-100",
+    "synthea-bulk-10",
+    "synthea-bundles",
+    "synthea-bundles/all-120-bz2/synthea",
+    "synthea-pathling",
+];
 
 /// The one large transaction, 60 MB.
 pub const BIG: &str = "synthea-bundles/all-120-bz2/big-tx";
@@ -91,7 +98,11 @@ pub fn read(path: &Path) -> Option<File> {
     }
     if let Some(name) = name.strip_suffix(".bz2") {
         let python = "import bz2,sys;sys.stdout.buffer.write(bz2.open(sys.argv[1]).read())";
-        let output = Command::new("bunzip2").arg("-c").arg(path).output().or_else(|_| Command::new("python3").args(["-c", python]).arg(path).output());
+        let output = Command::new("bunzip2")
+            .arg("-c")
+            .arg(path)
+            .output()
+            .or_else(|_| Command::new("python3").args(["-c", python]).arg(path).output());
         match output {
             Ok(output) if output.status.success() => text = String::from_utf8(output.stdout).ok()?,
             _ => {

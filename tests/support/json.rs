@@ -202,7 +202,8 @@ impl<'a> Reader<'a> {
             }
             self.at += 1;
         } else {
-            while self.at < bytes.len() && !matches!(bytes[self.at], b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r') {
+            while self.at < bytes.len() && !matches!(bytes[self.at], b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r')
+            {
                 self.at += 1;
             }
         }

@@ -196,7 +196,12 @@ impl<'s> LeakCheck<'s> {
         let mut leaks: Vec<Leak> = counts
             .into_iter()
             .filter(|(_, (in_output, in_kept))| in_output > in_kept)
-            .map(|(value, (in_output, in_kept))| Leak { path: self.values[value].clone(), value: value.to_owned(), in_output, in_kept })
+            .map(|(value, (in_output, in_kept))| Leak {
+                path: self.values[value].clone(),
+                value: value.to_owned(),
+                in_output,
+                in_kept,
+            })
             .collect();
         leaks.sort_by(|a, b| (&a.path, &a.value).cmp(&(&b.path, &b.value)));
         Leaks(leaks)
@@ -231,7 +236,11 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
         let mut found = Vec::new();
         while !rest.is_empty() {
             let end = rest.char_indices().nth(PIECE_CHARS_MAX).map_or(rest.len(), |(at, _)| at);
-            let end = if end == rest.len() { end } else { rest[..end].rfind(' ').filter(|&at| at >= PIECE_CHARS_MIN).unwrap_or(end) };
+            let end = if end == rest.len() {
+                end
+            } else {
+                rest[..end].rfind(' ').filter(|&at| at >= PIECE_CHARS_MIN).unwrap_or(end)
+            };
             found.push(rest[..end].trim());
             rest = rest[end..].trim_start();
         }
@@ -262,31 +271,42 @@ fn is_symbol(byte: u8) -> bool {
 
 /// Parts a text into what is not pseudonym, and the inside of what was cut out as one (folded).
 fn cut(text: &str, spelling: &Spelling, known_uuids: &HashSet<String>) -> (String, String) {
+    let added: Vec<String> = spelling.added.iter().flat_map(|a| [(*a).to_owned(), a.replace('"', "\\\"")]).collect();
+    let mut opens = [false; 256];
+    let base64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+        [usize::from(spelling.binary_marker[0] >> 2)];
+    let firsts = [spelling.marker.as_bytes()[0], spelling.escape.as_bytes()[0], base64].into_iter();
+    for byte in firsts.chain(added.iter().map(|a| a.as_bytes()[0])).chain(*b"0123456789abcdefABCDEF") {
+        opens[usize::from(byte)] = true;
+    }
     let mut open = String::with_capacity(text.len());
     let mut inside = String::new();
     let bytes = text.as_bytes();
-    let mut at = 0;
     let mut copied = 0;
+    let mut before = b' ';
+    let mut at = 0;
     while at < bytes.len() {
+        let byte = bytes[at];
         // Whatever we make up starts after something that is no symbol of its alphabet.
-        if at > 0 && is_symbol(bytes[at - 1]) && is_symbol(bytes[at]) {
+        if !opens[usize::from(byte)] || (is_symbol(before) && is_symbol(byte)) {
+            before = byte;
             at += 1;
             continue;
         }
         let rest = &bytes[at..];
         let length = pseudonym(rest, spelling, known_uuids)
-            .or_else(|| spelling.added.iter().find(|a| rest.starts_with(a.as_bytes())).map(|a| a.len()))
-            .or_else(|| spelling.added.iter().map(|a| a.replace('"', "\\\"")).find(|a| rest.starts_with(a.as_bytes())).map(|a| a.len()));
-        match length {
-            Some(length) => {
-                open.push_str(&text[copied..at]);
-                open.push('\u{1}');
-                inside.push_str(&text[at..at + length]);
-                inside.push('\n');
-                at += length;
-                copied = at;
-            }
-            None => at += 1,
+            .or_else(|| added.iter().find(|a| rest.starts_with(a.as_bytes())).map(String::len));
+        if let Some(length) = length {
+            open.push_str(&text[copied..at]);
+            open.push('\u{1}');
+            inside.push_str(&text[at..at + length]);
+            inside.push('\n');
+            at += length;
+            copied = at;
+            before = b' ';
+        } else {
+            before = byte;
+            at += 1;
         }
     }
     open.push_str(&text[copied..]);
@@ -336,7 +356,11 @@ fn token_chars(run: &[u8]) -> Option<usize> {
 }
 
 fn is_uuid(text: &[u8]) -> bool {
-    text.len() == 36 && text.iter().enumerate().all(|(i, &b)| if matches!(i, 8 | 13 | 18 | 23) { b == b'-' } else { b.is_ascii_hexdigit() })
+    text.len() == 36
+        && text
+            .iter()
+            .enumerate()
+            .all(|(i, &b)| if matches!(i, 8 | 13 | 18 | 23) { b == b'-' } else { b.is_ascii_hexdigit() })
 }
 
 /// Everything in `text` that is spelled as a UUID.
@@ -357,14 +381,21 @@ pub fn every_way(text: &str, spelling: &Spelling) -> String {
     let mut out = percent_decoded(&out).into_owned();
     let mut said = String::new();
     for run in out.as_bytes().split(|&b| !is_base64(b)).filter(|run| run.len() >= 8) {
-        for skip in 0..4.min(run.len() - 7) {
+        // A shifted reading counts only with sixteen printable bytes, which 22 characters say.
+        for skip in 0..if run.len() < 25 { 1 } else { 4 } {
             let bytes = base64_decoded(&run[skip..]);
             if bytes.starts_with(spelling.binary_marker) {
                 continue;
             }
             // Chance makes short printable stretches of any bytes: only a whole run, or sixteen in a row, is speech.
             let least = if skip == 0 { bytes.len().min(16) } else { 16 };
-            for stretch in String::from_utf8_lossy(&bytes).split(|c: char| c == '\u{FFFD}' || (c.is_control() && !c.is_whitespace())) {
+            let speech = |b: &u8| *b >= b' ' || b.is_ascii_whitespace();
+            if !bytes.split(|b| !speech(b)).any(|stretch| stretch.len() >= least) {
+                continue;
+            }
+            for stretch in String::from_utf8_lossy(&bytes)
+                .split(|c: char| c == '\u{FFFD}' || (c.is_control() && !c.is_whitespace()))
+            {
                 if stretch.len() >= least && !stretch.is_empty() {
                     said.push('\u{1}');
                     said.push_str(&percent_decoded(&json::unescape(stretch)));
@@ -421,13 +452,17 @@ fn without_dates(text: &str, keep: &dyn Fn(&str) -> bool) -> String {
 pub fn is_date(text: &str) -> bool {
     let bytes = text.as_bytes();
     let shape = |mask: &[u8]| {
-        mask.len() <= bytes.len() && mask.iter().zip(bytes).all(|(m, b)| if *m == b'0' { b.is_ascii_digit() } else { m == b })
+        mask.len() <= bytes.len()
+            && mask.iter().zip(bytes).all(|(m, b)| if *m == b'0' { b.is_ascii_digit() } else { m == b })
     };
     match bytes.len() {
         4 => shape(b"0000"),
         7 => shape(b"0000-00"),
         10 => shape(b"0000-00-00"),
-        17.. => shape(b"0000-00-00T00:00") && bytes[16..].iter().all(|b| b.is_ascii_digit() || matches!(b, b':' | b'.' | b'+' | b'-' | b'Z')),
+        17.. => {
+            shape(b"0000-00-00T00:00")
+                && bytes[16..].iter().all(|b| b.is_ascii_digit() || matches!(b, b':' | b'.' | b'+' | b'-' | b'Z'))
+        }
         _ => false,
     }
 }
@@ -438,6 +473,9 @@ fn folded(text: &str) -> String {
 
 /// Texts that stand alone: string literals, and the parts of request lines between `/ ? & = | ,` and spaces.
 fn whole_leaves(text: &str) -> impl Iterator<Item = &str> {
-    let lines = text.lines().filter(|line| line.contains(" http/1.")).flat_map(|line| line.split(['/', '?', '&', '=', '|', ',', ' ']));
+    let lines = text
+        .lines()
+        .filter(|line| line.contains(" http/1."))
+        .flat_map(|line| line.split(['/', '?', '&', '=', '|', ',', ' ']));
     text.split('"').map(str::trim).chain(lines).filter(|leaf| !leaf.is_empty() && leaf.len() <= 12)
 }

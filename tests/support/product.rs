@@ -35,14 +35,19 @@ impl Outcome {
     /// The output file as text; says on which run it is missing.
     #[track_caller]
     pub fn text(&self) -> String {
-        let file = self.file.as_ref().unwrap_or_else(|| panic!("exit {:?}, no output: {}", self.code, String::from_utf8_lossy(&self.stderr)));
+        let file = self
+            .file
+            .as_ref()
+            .unwrap_or_else(|| panic!("exit {:?}, no output: {}", self.code, String::from_utf8_lossy(&self.stderr)));
         String::from_utf8(file.clone()).expect("output is UTF-8")
     }
 
     /// The codes of the refusals on stderr, in order.
     pub fn refusals(&self) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.stderr).into_owned();
-        text.match_indices("refused[").filter_map(|(at, head)| text[at + head.len()..].split(']').next().map(str::to_owned)).collect()
+        text.match_indices("refused[")
+            .filter_map(|(at, head)| text[at + head.len()..].split(']').next().map(str::to_owned))
+            .collect()
     }
 }
 
@@ -62,8 +67,13 @@ impl Product {
             std::fs::remove_dir_all(&folder).ok();
             std::fs::create_dir_all(&folder).expect("a folder for the test's files");
             let keys = folder.join("test.keyring");
-            let made = Command::new(env!("CARGO_BIN_EXE_cryptonym")).args(["keys", "generate", "-o"]).arg(&keys).output().expect("the command runs");
-            assert!(made.status.success() && keys.is_file(), "keys generate: {}", String::from_utf8_lossy(&made.stderr));
+            let made =
+                Command::new(binary()).args(["keys", "generate", "-o"]).arg(&keys).output().expect("the command runs");
+            assert!(
+                made.status.success() && keys.is_file(),
+                "keys generate: {}",
+                String::from_utf8_lossy(&made.stderr)
+            );
             Product { folder, keys, next: AtomicU64::new(0) }
         })
     }
@@ -80,10 +90,19 @@ impl Product {
 
     fn run(&self, command: &str, arguments: &[&str], suffix: &str, input: &[u8]) -> Outcome {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (from, to) = (self.folder.join(format!("in-{number}.{suffix}")), self.folder.join(format!("out-{number}.{suffix}")));
+        let (from, to) =
+            (self.folder.join(format!("in-{number}.{suffix}")), self.folder.join(format!("out-{number}.{suffix}")));
         std::fs::write(&from, input).expect("the input is written");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_cryptonym"));
-        process.arg(command).args(arguments).arg("--keys").arg(&self.keys).arg("-o").arg(&to).arg(&from).stdin(Stdio::null());
+        let mut process = Command::new(binary());
+        process
+            .arg(command)
+            .args(arguments)
+            .arg("--keys")
+            .arg(&self.keys)
+            .arg("-o")
+            .arg(&to)
+            .arg(&from)
+            .stdin(Stdio::null());
         let output = process.output().expect("the command runs");
         let file = std::fs::read(&to).ok();
         for path in [from, to] {
@@ -91,6 +110,11 @@ impl Product {
         }
         Outcome { code: output.status.code(), stdout: output.stdout, stderr: output.stderr, file }
     }
+}
+
+/// The command of this build, or the one named by `CRYPTONYM_BIN`: the checks on all records drive the release build.
+fn binary() -> PathBuf {
+    std::env::var_os("CRYPTONYM_BIN").map_or_else(|| env!("CARGO_BIN_EXE_cryptonym").into(), PathBuf::from)
 }
 
 /// One folder for each test program: they run at the same time.

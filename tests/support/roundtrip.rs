@@ -23,7 +23,12 @@ pub struct Pair<'p, 'a> {
 
 /// Visits each leaf before with its counterpart after. Returns the places of members or elements that are new after
 /// (the seal, and what it needed, not among them).
-pub fn side_by_side<'a>(schema: &Schema, before: &Node<'a>, after: &Node<'a>, visit: &mut dyn FnMut(Pair<'_, 'a>)) -> Vec<String> {
+pub fn side_by_side<'a>(
+    schema: &Schema,
+    before: &Node<'a>,
+    after: &Node<'a>,
+    visit: &mut dyn FnMut(Pair<'_, 'a>),
+) -> Vec<String> {
     let mut walk = Walk { schema, visit, added: Vec::new() };
     walk.value(&schema.root(before), before, before, Some(after));
     walk.added
@@ -46,7 +51,10 @@ impl<'a> Walk<'_, 'a> {
                 if let Some(after) = after {
                     match after {
                         Node::Object(afters) => {
-                            for new in afters.iter().filter(|m| before.get(&m.name).is_none() && !is_seal_member(&m.name, &m.value)) {
+                            for new in afters
+                                .iter()
+                                .filter(|m| before.get(&m.name).is_none() && !is_seal_member(&m.name, &m.value))
+                            {
                                 self.added.push(format!("{}.{}", place.path, new.name));
                             }
                         }
@@ -67,7 +75,8 @@ impl<'a> Walk<'_, 'a> {
                 for (index, item) in items.iter().enumerate() {
                     let inner = self.schema.item(place, item);
                     let left = items.len() - index;
-                    let same = next < afters.len() && (afters.len() - next == left || self.could_be(&inner, parent, item, afters[next]));
+                    let same = next < afters.len()
+                        && (afters.len() - next == left || self.could_be(&inner, parent, item, afters[next]));
                     self.value(&inner, parent, item, same.then(|| afters[next]));
                     next += usize::from(same);
                 }
@@ -83,8 +92,12 @@ impl<'a> Walk<'_, 'a> {
             (Node::Scalar(raw), after) => {
                 let kind = self.schema.kind(place, parent);
                 match after {
-                    Some(Node::Scalar("null")) | None => (self.visit)(Pair { place, kind, beside: parent, before: raw, after: None }),
-                    Some(Node::Scalar(now)) => (self.visit)(Pair { place, kind, beside: parent, before: raw, after: Some(now) }),
+                    Some(Node::Scalar("null")) | None => {
+                        (self.visit)(Pair { place, kind, beside: parent, before: raw, after: None })
+                    }
+                    Some(Node::Scalar(now)) => {
+                        (self.visit)(Pair { place, kind, beside: parent, before: raw, after: Some(now) })
+                    }
                     Some(_) => self.added.push(format!("{} (was a leaf)", place.path)),
                 }
             }
@@ -97,12 +110,18 @@ impl<'a> Walk<'_, 'a> {
             (Node::Object(members), Node::Object(afters)) => {
                 afters.iter().all(|m| before.get(&m.name).is_some() || is_seal_member(&m.name, &m.value))
                     && members.iter().all(|m| {
-                        after.get(&m.name).is_none_or(|now| self.could_be(&self.schema.step(place, &m.name, &m.value), before, &m.value, now))
+                        after.get(&m.name).is_none_or(|now| {
+                            self.could_be(&self.schema.step(place, &m.name, &m.value), before, &m.value, now)
+                        })
                     })
             }
             (Node::Array(items), Node::Array(afters)) => {
                 afters.len() <= items.len()
-                    && (afters.len() < items.len() || items.iter().zip(afters).all(|(b, a)| self.could_be(&self.schema.item(place, b), parent, b, a)))
+                    && (afters.len() < items.len()
+                        || items
+                            .iter()
+                            .zip(afters)
+                            .all(|(b, a)| self.could_be(&self.schema.item(place, b), parent, b, a)))
             }
             (Node::Scalar(b), Node::Scalar(a)) => b == a || self.schema.kind(place, parent) != Kind::Kept,
             _ => false,
@@ -118,7 +137,9 @@ fn is_seal(node: &Node) -> bool {
 fn is_seal_member(name: &str, value: &Node) -> bool {
     match (name, value) {
         ("tag", Node::Array(items)) => !items.is_empty() && items.iter().all(is_seal),
-        ("meta", Node::Object(members)) => matches!(members.as_slice(), [only] if is_seal_member(&only.name, &only.value)),
+        ("meta", Node::Object(members)) => {
+            matches!(members.as_slice(), [only] if is_seal_member(&only.name, &only.value))
+        }
         _ => false,
     }
 }
@@ -152,13 +173,19 @@ pub fn shape_faults(schema: &Schema, node: &Node) -> Vec<String> {
     faults
 }
 
+fn is_null(node: &Node) -> bool {
+    *node == Node::Scalar("null")
+}
+
 fn shape(schema: &Schema, place: &Place, node: &Node, faults: &mut Vec<String>) {
     match node {
         Node::Object(members) => {
             if members.is_empty() {
                 faults.push(format!("{}: empty object", place.path));
             }
-            if place.ty == "Extension" && members.iter().all(|m| m.name != "extension" && !m.name.trim_start_matches('_').starts_with("value")) {
+            if place.ty == "Extension"
+                && members.iter().all(|m| m.name != "extension" && !m.name.trim_start_matches('_').starts_with("value"))
+            {
                 faults.push(format!("{}: an extension without value or extension", place.path));
             }
             let mut seen = HashSet::new();
@@ -171,14 +198,17 @@ fn shape(schema: &Schema, place: &Place, node: &Node, faults: &mut Vec<String>) 
                     let twin_name = member.name.strip_prefix('_').map_or(format!("_{}", member.name), str::to_owned);
                     let twin = node.get(&twin_name);
                     match twin {
-                        Some(Node::Array(twins)) if twins.len() != items.len() => faults.push(format!("{}: {} elements, its twin {}", inner.path, items.len(), twins.len())),
-                        Some(Node::Array(twins)) => {
-                            if items.iter().zip(twins).any(|(a, b)| *a == Node::Scalar("null") && *b == Node::Scalar("null")) {
-                                faults.push(format!("{}: null in both twins", inner.path));
-                            }
+                        Some(Node::Array(twins)) if twins.len() != items.len() => {
+                            faults.push(format!("{}: {} elements, its twin {}", inner.path, items.len(), twins.len()))
                         }
+                        Some(Node::Array(twins)) if items.iter().zip(twins).any(|(a, b)| is_null(a) && is_null(b)) => {
+                            faults.push(format!("{}: null in both twins", inner.path));
+                        }
+                        Some(Node::Array(_)) => {}
                         Some(_) => faults.push(format!("{}: its twin is no array", inner.path)),
-                        None if !member.name.starts_with('_') && items.contains(&Node::Scalar("null")) => faults.push(format!("{}: null without a twin", inner.path)),
+                        None if !member.name.starts_with('_') && items.contains(&Node::Scalar("null")) => {
+                            faults.push(format!("{}: null without a twin", inner.path))
+                        }
                         None => {}
                     }
                     if items.iter().all(|i| *i == Node::Scalar("null")) && !items.is_empty() {
@@ -223,7 +253,11 @@ impl Required {
                 *now = now.saturating_sub(count);
             }
         }
-        missing.into_iter().filter(|(_, count)| *count > 0).map(|(path, count)| format!("{path}: required, missing {count} times")).collect()
+        missing
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(path, count)| format!("{path}: required, missing {count} times"))
+            .collect()
     }
 
     fn missing(&self, schema: &Schema, node: &Node) -> BTreeMap<String, usize> {
@@ -279,7 +313,15 @@ pub fn identity_fault(schema: &Schema, before: &str, back: &str) -> Option<Strin
 }
 
 #[allow(clippy::too_many_arguments)]
-fn same(schema: &Schema, place: &Place, parent: &Node, a: &Node, b: &Node, respelled: &mut usize, fault: &mut Option<String>) {
+fn same(
+    schema: &Schema,
+    place: &Place,
+    parent: &Node,
+    a: &Node,
+    b: &Node,
+    respelled: &mut usize,
+    fault: &mut Option<String>,
+) {
     if fault.is_some() {
         return;
     }
@@ -305,7 +347,9 @@ fn same(schema: &Schema, place: &Place, parent: &Node, a: &Node, b: &Node, respe
         (Node::Scalar(x), Node::Scalar(y)) if x == y => {}
         (Node::Scalar(x), Node::Scalar(y)) => {
             // Free text and narrative carry their spelling in the token; ids, identifiers and URLs may come back canonical.
-            let may_respell = !json::is_canonical(x) && !matches!(place.ty.as_str(), "markdown" | "xhtml") && schema.kind(place, parent) != Kind::Kept;
+            let may_respell = !json::is_canonical(x)
+                && !matches!(place.ty.as_str(), "markdown" | "xhtml")
+                && schema.kind(place, parent) != Kind::Kept;
             if may_respell && json::decoded(x) == json::decoded(y) {
                 *respelled += 1;
             } else {
@@ -359,7 +403,8 @@ impl Links {
                     let inner = schema.step(place, &member.name, &member.value);
                     match (inner.declared.as_str(), member.value.text()) {
                         ("Reference.reference", Some(text)) => {
-                            let text = if text.starts_with('#') { format!("{container}{text}") } else { text.into_owned() };
+                            let text =
+                                if text.starts_with('#') { format!("{container}{text}") } else { text.into_owned() };
                             self.references.push((inner.path.clone(), text));
                         }
                         ("Bundle.entry.fullUrl", Some(text)) => {
@@ -369,7 +414,9 @@ impl Links {
                     }
                     for item in member.value.items() {
                         let item_place = schema.item(&inner, item);
-                        let is_resource = matches!(item, Node::Object(_)) && item_place.ty == item_place.resource && !item_place.resource.is_empty();
+                        let is_resource = matches!(item, Node::Object(_))
+                            && item_place.ty == item_place.resource
+                            && !item_place.resource.is_empty();
                         if is_resource && inner.declared != place.declared && !item_place.contained {
                             self.container(schema, &item_place, item);
                         } else {

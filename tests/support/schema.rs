@@ -57,25 +57,75 @@ pub struct Place {
 
 /// Code systems whose displays are words of a standard, not of a clerk.
 const STANDARD: &[&str] = &[
-    "http://hl7.org/", "http://terminology.hl7.org/", "http://snomed.info/", "http://loinc.org", "http://unitsofmeasure.org",
-    "http://www.nlm.nih.gov/research/umls/rxnorm", "http://dicom.nema.org/", "urn:oid:2.16.840.1.113883.6.", "urn:iso:",
-    "urn:ietf:", "https://bluebutton.cms.gov/", "http://nucc.org/", "http://www.nubc.org/", "http://www.ada.org/", "http://ihe.net/",
-    "http://www.genenames.org", "http://www.whocc.no/atc", "http://varnomen.hgvs.org", "http://www.cms.gov/", "https://www.cms.gov/",
-    "http://www.ama-assn.org/", "http://acr.org", "http://standardterms.edqm.eu", "http://fdasis.nlm.nih.gov", "urn:oid:1.2.840.10008.",
+    "http://hl7.org/",
+    "http://terminology.hl7.org/",
+    "http://snomed.info/",
+    "http://loinc.org",
+    "http://unitsofmeasure.org",
+    "http://www.nlm.nih.gov/research/umls/rxnorm",
+    "http://dicom.nema.org/",
+    "urn:oid:2.16.840.1.113883.6.",
+    "urn:iso:",
+    "urn:ietf:",
+    "https://bluebutton.cms.gov/",
+    "http://nucc.org/",
+    "http://www.nubc.org/",
+    "http://www.ada.org/",
+    "http://ihe.net/",
+    "http://www.genenames.org",
+    "http://www.whocc.no/atc",
+    "http://varnomen.hgvs.org",
+    "http://www.cms.gov/",
+    "https://www.cms.gov/",
+    "http://www.ama-assn.org/",
+    "http://acr.org",
+    "http://standardterms.edqm.eu",
+    "http://fdasis.nlm.nih.gov",
+    "urn:oid:1.2.840.10008.",
 ];
 
 /// Elements that the HIPAA table calls free text and every pack may keep: units of measure.
-const KEPT_ANYWAY: &[&str] = &["Quantity.unit", "Age.unit", "Count.unit", "Distance.unit", "Duration.unit", "Money.unit", "SimpleQuantity.unit"];
+const KEPT_ANYWAY: &[&str] =
+    &["Quantity.unit", "Age.unit", "Count.unit", "Distance.unit", "Duration.unit", "Money.unit", "SimpleQuantity.unit"];
 
 /// URIs that are about a person or a machine of theirs.
-const PERSONAL_URIS: &[&str] = &["Attachment.url", "Meta.source", "Endpoint.address", "Subscription.channel.endpoint", "Device.url"];
+const PERSONAL_URIS: &[&str] =
+    &["Attachment.url", "Meta.source", "Endpoint.address", "Subscription.channel.endpoint", "Device.url"];
 
 /// Resources that define rather than record; their ids are names that everybody may know (design §4).
 pub const DEFINITIONAL: &[&str] = &[
-    "ActivityDefinition", "CapabilityStatement", "ChargeItemDefinition", "CodeSystem", "CompartmentDefinition", "ConceptMap", "DeviceDefinition", "EffectEvidenceSynthesis",
-    "EventDefinition", "Evidence", "EvidenceVariable", "ExampleScenario", "GraphDefinition", "ImplementationGuide", "Library", "Measure", "MessageDefinition",
-    "NamingSystem", "ObservationDefinition", "OperationDefinition", "PlanDefinition", "Questionnaire", "ResearchDefinition", "ResearchElementDefinition",
-    "RiskEvidenceSynthesis", "SearchParameter", "SpecimenDefinition", "StructureDefinition", "StructureMap", "TerminologyCapabilities", "TestReport", "TestScript",
+    "ActivityDefinition",
+    "CapabilityStatement",
+    "ChargeItemDefinition",
+    "CodeSystem",
+    "CompartmentDefinition",
+    "ConceptMap",
+    "DeviceDefinition",
+    "EffectEvidenceSynthesis",
+    "EventDefinition",
+    "Evidence",
+    "EvidenceVariable",
+    "ExampleScenario",
+    "GraphDefinition",
+    "ImplementationGuide",
+    "Library",
+    "Measure",
+    "MessageDefinition",
+    "NamingSystem",
+    "ObservationDefinition",
+    "OperationDefinition",
+    "PlanDefinition",
+    "Questionnaire",
+    "ResearchDefinition",
+    "ResearchElementDefinition",
+    "RiskEvidenceSynthesis",
+    "SearchParameter",
+    "SpecimenDefinition",
+    "StructureDefinition",
+    "StructureMap",
+    "TerminologyCapabilities",
+    "TestReport",
+    "TestScript",
     "ValueSet",
 ];
 
@@ -102,7 +152,9 @@ impl Schema {
             }
             match path.strip_suffix("[x]") {
                 None => {
-                    schema.elements.insert(path.to_owned(), Element { declared: path.to_owned(), ty: types.to_owned() });
+                    schema
+                        .elements
+                        .insert(path.to_owned(), Element { declared: path.to_owned(), ty: types.to_owned() });
                 }
                 Some(stem) => {
                     for ty in types.split('|') {
@@ -146,26 +198,54 @@ impl Schema {
         };
         let path = format!("{}.{name}", place.path);
         if let Some(stem) = name.strip_prefix('_') {
-            return Place { path, declared: format!("{base}._{stem}"), ty: "Element_".into(), resource: place.resource.clone(), contained: place.contained };
+            return Place {
+                path,
+                declared: format!("{base}._{stem}"),
+                ty: "Element_".into(),
+                resource: place.resource.clone(),
+                contained: place.contained,
+            };
         }
         let base = if base == "Element_" { "Element".to_owned() } else { base };
         let Some(element) = self.elements.get(&format!("{base}.{name}")) else {
             let ty = if name == "resourceType" { "code" } else { "" };
-            return Place { path, declared: format!("{base}.{name}"), ty: ty.into(), resource: place.resource.clone(), contained: place.contained };
+            return Place {
+                path,
+                declared: format!("{base}.{name}"),
+                ty: ty.into(),
+                resource: place.resource.clone(),
+                contained: place.contained,
+            };
         };
         if element.ty == "Resource" {
             // An array of resources gives its place per item, see `each`.
             return match value {
                 Node::Object(_) => self.resource_place(value, path, place.contained || name == "contained"),
-                _ => Place { path, declared: element.declared.clone(), ty: "Resource".into(), resource: String::new(), contained: place.contained || name == "contained" },
+                _ => Place {
+                    path,
+                    declared: element.declared.clone(),
+                    ty: "Resource".into(),
+                    resource: String::new(),
+                    contained: place.contained || name == "contained",
+                },
             };
         }
-        Place { path, declared: element.declared.clone(), ty: element.ty.clone(), resource: place.resource.clone(), contained: place.contained }
+        Place {
+            path,
+            declared: element.declared.clone(),
+            ty: element.ty.clone(),
+            resource: place.resource.clone(),
+            contained: place.contained,
+        }
     }
 
     /// The place of one item of an array at `place`.
     pub fn item(&self, place: &Place, item: &Node) -> Place {
-        if place.ty == "Resource" { self.resource_place(item, place.path.clone(), place.contained) } else { place.clone() }
+        if place.ty == "Resource" {
+            self.resource_place(item, place.path.clone(), place.contained)
+        } else {
+            place.clone()
+        }
     }
 
     /// What a leaf is. `parent` is the object it stands in.
@@ -181,14 +261,24 @@ impl Schema {
             return Kind::Kept;
         }
         match declared {
-            "Reference.reference" | "Bundle.entry.fullUrl" | "Bundle.entry.request.url" | "Bundle.entry.request.ifNoneExist" | "Bundle.entry.response.location"
-            | "Bundle.link.url" | "Subscription.criteria" => return Kind::Url,
-            "Meta.lastUpdated" | "Bundle.timestamp" | "Bundle.entry.request.ifModifiedSince" | "Bundle.entry.response.lastModified" => return Kind::ServerTime,
+            "Reference.reference"
+            | "Bundle.entry.fullUrl"
+            | "Bundle.entry.request.url"
+            | "Bundle.entry.request.ifNoneExist"
+            | "Bundle.entry.response.location"
+            | "Bundle.link.url"
+            | "Subscription.criteria" => return Kind::Url,
+            "Meta.lastUpdated"
+            | "Bundle.timestamp"
+            | "Bundle.entry.request.ifModifiedSince"
+            | "Bundle.entry.response.lastModified" => return Kind::ServerTime,
             "Coding.display" => {
                 let system = sibling("system");
                 return if STANDARD.iter().any(|s| system.starts_with(s)) { Kind::Kept } else { Kind::Identity };
             }
-            "Extension.value[x]" if matches!(sibling("url").as_ref(), "latitude" | "longitude") => return Kind::Identity,
+            "Extension.value[x]" if matches!(sibling("url").as_ref(), "latitude" | "longitude") => {
+                return Kind::Identity;
+            }
             _ if KEPT_ANYWAY.contains(&declared) => return Kind::Kept,
             _ if PERSONAL_URIS.contains(&declared) => return Kind::Identity,
             _ => {}
@@ -201,7 +291,9 @@ impl Schema {
             "uri" | "url" | "uuid" | "oid" if by_type => Kind::Identity,
             "string" | "markdown" => {
                 let redacted = by_type || action.contains("string:redact") || action.starts_with("redact string");
-                let plain = ["redact", "pseudonym", "zip3", "drop", "token-scan", "policy"].iter().any(|a| action.starts_with(a));
+                let plain = ["redact", "pseudonym", "zip3", "drop", "token-scan", "policy"]
+                    .iter()
+                    .any(|a| action.starts_with(a));
                 if redacted || (plain && !action.contains("keep")) { Kind::Identity } else { Kind::Kept }
             }
             "decimal" | "integer" | "unsignedInt" | "positiveInt" if action == "redact" => Kind::Identity,
@@ -215,7 +307,13 @@ impl Schema {
         self.descend(&self.root(node), node, node, visit);
     }
 
-    fn descend<'n, 'a>(&self, place: &Place, parent: &'n Node<'a>, node: &'n Node<'a>, visit: &mut dyn FnMut(&Place, Kind, &'a str)) {
+    fn descend<'n, 'a>(
+        &self,
+        place: &Place,
+        parent: &'n Node<'a>,
+        node: &'n Node<'a>,
+        visit: &mut dyn FnMut(&Place, Kind, &'a str),
+    ) {
         match node {
             Node::Object(members) => {
                 for member in members {
@@ -267,7 +365,8 @@ impl Schema {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             parts.push((format!("?{name}=").into(), false));
             let value = percent_decoded(value);
-            let open = (name.starts_with('_') && name != "_id") || matches!(name, "status" | "code" | "category" | "type" | "class");
+            let open = (name.starts_with('_') && name != "_id")
+                || matches!(name, "status" | "code" | "category" | "type" | "class");
             let cut = value.rfind('|').map_or(0, |at| at + 1);
             parts.push((value[..cut].to_owned().into(), false));
             match value[cut..].split_once('/') {
@@ -291,7 +390,10 @@ pub fn percent_decoded(text: &str) -> Cow<'_, str> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let code = bytes.get(at + 1..at + 3).and_then(|d| std::str::from_utf8(d).ok()).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
+        let code = bytes
+            .get(at + 1..at + 3)
+            .and_then(|d| std::str::from_utf8(d).ok())
+            .filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
         match code {
             Some(digits) if bytes[at] == b'%' => {
                 out.push(u8::from_str_radix(digits, 16).expect("two hex digits"));
