@@ -6,10 +6,9 @@
 
 mod support;
 
-use support::corpora::say;
 use support::json;
 use support::leak::{SPELLING, every_way};
-use support::product::{Outcome, PACKS, PLUGGED, Product, REVERSIBLE};
+use support::product::{Outcome, PACKS, PLUGGED, Product, REVERSIBLE, plugged};
 use support::roundtrip::{identity_fault, shape_faults};
 use support::schema::Schema;
 
@@ -605,7 +604,7 @@ const MEMBERS: &[(&str, Expect, &str)] = &[
 const REFERENCES: &[&str] = &[
     "Practitioner/Kanarienvogel",
     "Practitioner/Kanarienvogel/_history/3",
-    "Practitioner/Kanarienvogel/_history/Kanarienvogel",
+    "Practitioner/Kanarienvogel/_history/",
     "Practitioner/Kanarienvogel#x",
     "Practitioner/Kanarienvogel?x=y",
     "Practitioner/Kanarienvogel/$everything",
@@ -841,33 +840,40 @@ fn the_switch_is_on_where_the_command_line_is() {
 
 #[test]
 fn nasty_documents_are_refused_or_pass_clean() {
-    if !PLUGGED {
-        return say("skipped: no command line in this build");
+    if !plugged() {
+        return;
     }
     let schema = Schema::shared();
-    let mut wrong = Vec::new();
-    for case in cases() {
-        for pack in PACKS {
-            let outcome = Product::get().pseudonymize(pack, "json", &case.input);
-            let mut found = faults(case.expect, &outcome);
+    let (cases, mut wrong) = (cases(), Vec::new());
+    let inputs: Vec<&[u8]> = cases.iter().map(|case| case.input.as_slice()).collect();
+    for pack in PACKS {
+        let outcomes = Product::get().pseudonymize_all(pack, &inputs);
+        let mut passed: Vec<(&Case, &[u8])> = Vec::new();
+        for (case, outcome) in cases.iter().zip(&outcomes) {
+            let mut found = faults(case.expect, outcome);
             if let (Some(0), Some(file), Some(schema)) = (outcome.code, &outcome.file, &schema) {
                 let (before, after) = (String::from_utf8_lossy(&case.input), String::from_utf8_lossy(file));
                 if let (Ok(before), Ok(after)) = (json::parse(&before), json::parse(&after)) {
                     let had = shape_faults(schema, &before);
                     found.extend(shape_faults(schema, &after).into_iter().filter(|f| !had.contains(f)));
                 }
-                if pack == REVERSIBLE {
-                    let back = Product::get().reidentify(pack, "json", file);
-                    match &back.file {
-                        Some(back) => found.extend(identity_fault(schema, &before, &String::from_utf8_lossy(back))),
-                        None => found.push(format!("does not come back: {}", String::from_utf8_lossy(&back.stderr))),
-                    }
-                }
+                passed.push((case, file));
             }
             wrong.extend(found.into_iter().map(|fault| format!("{pack}: {}: {fault}", case.name)));
         }
+        let (REVERSIBLE, Some(schema)) = (pack, &schema) else { continue };
+        let files: Vec<&[u8]> = passed.iter().map(|(_, file)| *file).collect();
+        for ((case, _), back) in passed.iter().zip(Product::get().reidentify_all(pack, &files)) {
+            let fault = match &back.file {
+                Some(back) => {
+                    identity_fault(schema, &String::from_utf8_lossy(&case.input), &String::from_utf8_lossy(back))
+                }
+                None => Some(format!("does not come back: {}", String::from_utf8_lossy(&back.stderr))),
+            };
+            wrong.extend(fault.map(|fault| format!("{pack}: {}: {fault}", case.name)));
+        }
     }
-    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases().len() * 2, wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len() * 2, wrong.join("\n"));
 }
 
 const SMALL: &str = r#"{"resourceType":"Patient","id":"Kanarienvogel","name":[{"family":"Kanarienvogel","given":["\u004banarienvogel"]}],"birthDate":"1965-01-13","identifier":[{"value":"Kanarienvogel"}]}"#;
@@ -875,22 +881,23 @@ const SMALL: &str = r#"{"resourceType":"Patient","id":"Kanarienvogel","name":[{"
 /// However much of a document has come: no prefix shows more than a refusal.
 #[test]
 fn every_prefix_of_a_patient_is_refused_in_silence() {
-    if !PLUGGED {
-        return say("skipped: no command line in this build");
+    if !plugged() {
+        return;
     }
-    for end in 0..SMALL.len() {
-        let pack = PACKS[end % PACKS.len()];
-        let outcome = Product::get().pseudonymize(pack, "json", &SMALL.as_bytes()[..end]);
-        let found = faults(Refused, &outcome);
-        assert!(found.is_empty(), "{end} bytes with {pack}: {found:?}");
+    let prefixes: Vec<&[u8]> = (0..SMALL.len()).map(|end| &SMALL.as_bytes()[..end]).collect();
+    for pack in PACKS {
+        for (end, outcome) in Product::get().pseudonymize_all(pack, &prefixes).iter().enumerate() {
+            let found = faults(Refused, outcome);
+            assert!(found.is_empty(), "{end} bytes with {pack}: {found:?}");
+        }
     }
 }
 
 /// NDJSON: a bad line is left out and told with its number, the others stay in order. `(lines, gender of each line that comes out)`.
 #[test]
 fn bad_lines_are_left_out_and_the_others_keep_their_order() {
-    if !PLUGGED {
-        return say("skipped: no command line in this build");
+    if !plugged() {
+        return;
     }
     let line = |gender: &str| {
         format!(r#"{{"resourceType":"Patient","gender":"{gender}","name":[{{"family":"Kanarienvogel"}}]}}"#)
@@ -934,8 +941,8 @@ fn bad_lines_are_left_out_and_the_others_keep_their_order() {
 /// 16 MiB is the longest resource that is held (`limits::RESOURCE_BYTES_MAX`): it passes; with one byte more it is refused.
 #[test]
 fn the_largest_resource_passes_and_one_byte_more_is_refused() {
-    if !PLUGGED {
-        return say("skipped: no command line in this build");
+    if !plugged() {
+        return;
     }
     let limit = 16 * 1024 * 1024;
     let (head, tail) = (r#"{"resourceType":"Binary","contentType":"text/plain","data":""#, r#""}"#);

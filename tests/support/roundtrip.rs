@@ -4,7 +4,7 @@
 //! guesses: where an array lost elements, the rest is matched by what was kept in it, and a match that fails is an error.
 
 use super::json::{self, Node};
-use super::schema::{Kind, Place, Schema};
+use super::schema::{Kind, Place, Schema, percent_decoded};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The system of the one coding that pseudonymizing may add.
@@ -53,7 +53,7 @@ impl<'a> Walk<'_, 'a> {
                         Node::Object(afters) => {
                             for new in afters
                                 .iter()
-                                .filter(|m| before.get(&m.name).is_none() && !is_seal_member(&m.name, &m.value))
+                                .filter(|m| before.get(&m.name).is_none() && !may_be_new(&m.name, &m.value))
                             {
                                 self.added.push(format!("{}.{}", place.path, new.name));
                             }
@@ -108,7 +108,7 @@ impl<'a> Walk<'_, 'a> {
     fn could_be(&self, place: &Place, parent: &Node<'a>, before: &Node<'a>, after: &Node<'a>) -> bool {
         match (before, after) {
             (Node::Object(members), Node::Object(afters)) => {
-                afters.iter().all(|m| before.get(&m.name).is_some() || is_seal_member(&m.name, &m.value))
+                afters.iter().all(|m| before.get(&m.name).is_some() || may_be_new(&m.name, &m.value))
                     && members.iter().all(|m| {
                         after.get(&m.name).is_none_or(|now| {
                             self.could_be(&self.schema.step(place, &m.name, &m.value), before, &m.value, now)
@@ -132,6 +132,18 @@ impl<'a> Walk<'_, 'a> {
 fn is_seal(node: &Node) -> bool {
     node.get("system").and_then(|n| n.text()).is_some_and(|s| s == SEAL)
 }
+
+/// What rewriting may add: the seal, and where a required element went, the reason why it is absent.
+fn may_be_new(name: &str, value: &Node) -> bool {
+    let reason = |node: &Node| node.get("url").and_then(|n| n.text()).is_some_and(|url| url == ABSENT);
+    let reasons = |node: &Node| matches!(node, Node::Array(items) if items.iter().all(reason) && !items.is_empty());
+    let twin =
+        || name.starts_with('_') && value.items().iter().all(|v| is_null(v) || v.get("extension").is_some_and(reasons));
+    is_seal_member(name, value) || (name == "extension" && reasons(value)) || twin()
+}
+
+/// The extension that says why a required element is not there.
+const ABSENT: &str = "http://hl7.org/fhir/StructureDefinition/data-absent-reason";
 
 /// `tag` or `meta` that hold the seal and nothing else.
 fn is_seal_member(name: &str, value: &Node) -> bool {
@@ -346,11 +358,14 @@ fn same(
         }
         (Node::Scalar(x), Node::Scalar(y)) if x == y => {}
         (Node::Scalar(x), Node::Scalar(y)) => {
-            // Free text and narrative carry their spelling in the token; ids, identifiers and URLs may come back canonical.
-            let may_respell = !json::is_canonical(x)
-                && !matches!(place.ty.as_str(), "markdown" | "xhtml")
-                && schema.kind(place, parent) != Kind::Kept;
-            if may_respell && json::decoded(x) == json::decoded(y) {
+            let kind = schema.kind(place, parent);
+            // Free text and narrative carry their spelling in the token; ids, identifiers and URLs may come back canonical: equal
+            // values have equal pseudonyms (design §1), so a pseudonym cannot remember how its value was escaped.
+            let respellable = kind != Kind::Kept && !matches!(place.ty.as_str(), "markdown" | "xhtml");
+            let (old, new) = (json::decoded(x), json::decoded(y));
+            let equal = (!json::is_canonical(x) && old == new)
+                || (kind == Kind::Url && percent_decoded(&old) == percent_decoded(&new));
+            if respellable && equal {
                 *respelled += 1;
             } else {
                 *fault = Some(format!("{}: another value, or another spelling, came back", place.path));
@@ -437,7 +452,7 @@ impl Links {
             return true;
         }
         if let Some((ty, query)) = reference.split_once('?') {
-            return self.targets.contains(&format!("{ty}?{}", super::schema::percent_decoded(query)));
+            return self.targets.contains(&format!("{ty}?{}", percent_decoded(query)));
         }
         // An absolute reference finds what it names by type and id.
         let mut tail = bare.rsplitn(3, '/');
