@@ -208,30 +208,24 @@ fn records_of_synthea_leak_nothing() {
         for path in corpora::paths(corpus, 3) {
             let Some(file) = corpora::read(&path) else { continue };
             let suffix = if file.is_ndjson() { "ndjson" } else { "json" };
-            let mut check = LeakCheck::new(&schema, &SPELLING);
-            for document in file.documents() {
-                check.input(document).unwrap();
-            }
             for pack in PACKS {
+                // Numbers have no token: the pack that loses nothing keeps coordinates, and this is the one place that lets it.
+                let keeps: fn(&str) -> bool = if pack == REVERSIBLE { is_coordinate } else { |_| false };
+                let mut check = LeakCheck::new(&schema, &SPELLING).keeping(keeps);
+                for document in file.documents() {
+                    check.input(document).unwrap();
+                }
                 let outcome = Product::get().pseudonymize(pack, suffix, file.text.as_bytes());
                 assert_eq!(outcome.code, Some(0), "{}: {}", file.name, String::from_utf8_lossy(&outcome.stderr));
                 let output = File { name: file.name.clone(), text: outcome.text() };
-                let mut leaks = check.check(output.text.as_bytes());
-                if pack == REVERSIBLE {
-                    // Numbers have no token: the pack that loses nothing keeps coordinates. Said aloud, not hidden.
-                    let found = leaks.0.len();
-                    leaks.0.retain(|leak| leak.value.parse::<f64>().is_err() || !is_coordinate(&leak.path));
-                    if leaks.0.len() < found {
-                        say(&format!("{}: {} coordinates in clear with {pack}", file.name, found - leaks.0.len()));
-                    }
-                }
+                let leaks = check.check(output.text.as_bytes());
                 assert!(leaks.0.is_empty(), "{} with {pack}: {leaks}", file.name);
                 for (before, after) in file.documents().into_iter().zip(output.documents()) {
                     let unmoved = unmoved_dates(&schema, before, after).unwrap();
                     assert!(unmoved.is_empty(), "{} with {pack}: unmoved {:?}", file.name, &unmoved[..1]);
                 }
+                say(&format!("{corpus}/{} with {pack}: {} values, none got out", file.name, check.len()));
             }
-            say(&format!("{corpus}/{}: {} values, none got out", file.name, check.len()));
         }
     }
 }
