@@ -7,7 +7,7 @@ mod support;
 
 use support::corpora::{self, File, say};
 use support::leak::{LeakCheck, SPELLING, Spelling, is_date, unmoved_dates};
-use support::product::{PACKS, Product, plugged};
+use support::product::{PACKS, Product, REVERSIBLE, plugged};
 use support::schema::Schema;
 
 const TABLE: &str = "Patient.id\tstring\t1
@@ -190,6 +190,12 @@ fn records_that_went_through_unchanged_are_found() {
     }
 }
 
+fn is_coordinate(path: &str) -> bool {
+    path.ends_with(".position.latitude")
+        || path.ends_with(".position.longitude")
+        || path.ends_with(".extension.extension.valueDecimal")
+}
+
 /// Everything that a corpus holds goes through the command line, and nothing of its identity comes out.
 #[test]
 fn records_of_synthea_leak_nothing() {
@@ -202,11 +208,13 @@ fn records_of_synthea_leak_nothing() {
         for path in corpora::paths(corpus, 3) {
             let Some(file) = corpora::read(&path) else { continue };
             let suffix = if file.is_ndjson() { "ndjson" } else { "json" };
-            let mut check = LeakCheck::new(&schema, &SPELLING);
-            for document in file.documents() {
-                check.input(document).unwrap();
-            }
             for pack in PACKS {
+                // Numbers have no token: the pack that loses nothing keeps coordinates, and this is the one place that lets it.
+                let keeps: fn(&str) -> bool = if pack == REVERSIBLE { is_coordinate } else { |_| false };
+                let mut check = LeakCheck::new(&schema, &SPELLING).keeping(keeps);
+                for document in file.documents() {
+                    check.input(document).unwrap();
+                }
                 let outcome = Product::get().pseudonymize(pack, suffix, file.text.as_bytes());
                 assert_eq!(outcome.code, Some(0), "{}: {}", file.name, String::from_utf8_lossy(&outcome.stderr));
                 let output = File { name: file.name.clone(), text: outcome.text() };
@@ -216,8 +224,8 @@ fn records_of_synthea_leak_nothing() {
                     let unmoved = unmoved_dates(&schema, before, after).unwrap();
                     assert!(unmoved.is_empty(), "{} with {pack}: unmoved {:?}", file.name, &unmoved[..1]);
                 }
+                say(&format!("{corpus}/{} with {pack}: {} values, none got out", file.name, check.len()));
             }
-            say(&format!("{corpus}/{}: {} values, none got out", file.name, check.len()));
         }
     }
 }
