@@ -1,2 +1,7 @@
 //! The `cryptonym` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cryptonym::cli::run()
+}

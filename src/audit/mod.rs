@@ -1,35 +1,14 @@
-//! Stub: the room that other hands are writing.
-use crate::names::{Caller, Class, Purpose};
-use std::collections::{BTreeMap, BTreeSet};
-/// One revealing batch.
-pub struct Record<'a> {
-    /// RFC 3339.
-    pub time: String,
-    /// Who.
-    pub caller: &'a Caller,
-    /// Why.
-    pub purpose: Option<&'a Purpose>,
-    /// Where.
-    pub route: &'a str,
-    /// What, by class.
-    pub reveals: &'a BTreeMap<Class, u64>,
-    /// Whose, as keyed handles.
-    pub subjects: &'a BTreeSet<String>,
-}
-/// The chain of lines.
-#[derive(Clone)]
-pub struct Chain;
-impl Chain {
-    /// Goes on after the last line of a file.
-    pub fn resume(_last: Option<&str>) -> Result<Chain, String> {
-        Ok(Chain)
-    }
-    /// The next line, with its newline.
-    pub fn line(&mut self, record: &Record<'_>) -> String {
-        let reveals: BTreeMap<_, _> = record.reveals.iter().map(|(c, n)| (c.as_str(), n)).collect();
-        format!(
-            "{{\"time\":\"{}\",\"caller\":\"{}\",\"route\":\"{}\",\"reveals\":{:?}}}\n",
-            record.time, record.caller, record.route, reveals
-        )
-    }
-}
+//! The record of who saw whom: one JSON line per released batch, each chained to the one before.
+//!
+//! This room makes lines and checks them; writing them durably *before* revealed bytes leave is the shell's duty (design §1.5).
+//! A line holds names that configuration gave and keyed handles, never a value. The chain is not keyed: it shows what was changed,
+//! removed or reordered by a hand that did not recompute every later line, and it cannot show that the newest lines are
+//! missing. Against both stand checkpoints of [`Chain::head`], kept where that hand cannot reach.
+
+mod chain;
+mod record;
+mod verify;
+
+pub use chain::{Chain, ResumeError};
+pub use record::{Outcome, Record};
+pub use verify::{Break, Fault, verify};

@@ -1,187 +1,492 @@
-//! Stub: the room that other hands are writing. `real` becomes `tokn` and back; a line that is no `{...}` is refused.
-use crate::names::{Class, Domain, EpochId};
+//! The rewriter: slices in, slices out, cut anywhere; one resource is the unit of decision.
+//!
+//! ```text
+//! bytes → framer (this file) → scanner (json) → events → decider (decide) → edits → bytes
+//! ```
+//! JSON has no order: `resourceType`, `system` and the subject may come after the values that they govern. So the framer finds
+//! the resources of a streamed Bundle (its entries) or of NDJSON (its lines), holds one at a time, bounded by `limits`, and lets
+//! it go only when it was scanned to its end and decided. Everything else of a Bundle is a unit of its own, too.
+//!
+//! After the first refusal a rewriter refuses everything: nothing of the failed unit, and nothing behind it, ever comes out.
+
+mod dates;
+mod decide;
+mod engine;
+pub mod json;
+mod reference;
+pub mod refusal;
+mod report;
+mod seal;
+mod search;
+pub mod text;
+pub mod url;
+
+pub use engine::{Base, Engine, Options, Overflow};
+pub use refusal::{Code, Refusal};
+pub use report::Report;
+pub use seal::SYSTEM as SEAL_SYSTEM;
+
+use crate::limits;
 use crate::policy::Permit;
-use crate::{rules, token::Keyring};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::rules::automaton::{Form, Node, StateId};
+use decide::{Decider, Desk};
+use json::{Direction, Scanner, Stop, Unit};
 use std::sync::Arc;
 
-/// One route's rules and keys.
-pub struct Engine {
-    options: Options,
-}
-/// What to do with ids that do not fit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Overflow {
-    /// Refuse.
-    Refuse,
-    /// Hash.
-    Hash,
-}
-/// Options of a route.
-pub struct Options {
-    /// Id epoch.
-    pub id_epoch: Option<EpochId>,
-    /// Overflow.
-    pub overflow: Overflow,
-    /// Our bases.
-    pub bases: Vec<String>,
-    /// Base of the untrusted side.
-    pub upstream_base: Option<String>,
-}
-impl Engine {
-    /// Binds rules to keys.
-    pub fn new(_: rules::Compiled, _: &Keyring, _: Domain, options: Options) -> Result<Engine, Vec<String>> {
-        Ok(Engine { options })
-    }
-}
-/// Format of a body.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How a body is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// One document.
+    /// One JSON document.
     Json,
-    /// Lines.
+    /// One JSON document a line.
     Ndjson,
 }
-/// Why not.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Code {
-    /// Not JSON.
-    Syntax,
-    /// Cannot be answered.
-    Search,
-    /// Not ours.
-    Foreign,
+
+/// What the framer expects next in a JSON document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The document.
+    Start,
+    /// A document that is one unit.
+    Whole,
+    /// `,` or `}` of the streamed Bundle.
+    AfterMember,
+    /// An entry or, before the first, `]`.
+    Entry { first: bool },
+    /// `,` or `]` of the entries.
+    AfterEntry,
+    /// Nothing but white space.
+    End,
 }
-impl Code {
-    /// Stable name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Code::Syntax => "json-syntax",
-            Code::Search => "search-unanswerable",
-            Code::Foreign => "foreign-url",
-        }
-    }
-    /// What happened.
-    pub fn what(self) -> &'static str {
-        "the body is not JSON"
-    }
-    /// What to do.
-    pub fn advice(self) -> &'static str {
-        "send JSON"
-    }
-    /// Status on the wire.
-    pub fn http_status(self) -> u16 {
-        400
-    }
+
+/// The streamed Bundle.
+#[derive(Debug, Default)]
+struct Bundle {
+    /// Edges seen, for the duplicate check.
+    seen: Vec<u16>,
+    /// Entries read, and written.
+    entries: u64,
+    written: u64,
 }
-/// An honest no.
-#[derive(Debug, Clone)]
-pub struct Refusal {
-    /// Code.
-    pub code: Code,
-    /// Log-safe path.
-    pub path: String,
-    /// Byte.
-    pub byte: u64,
-}
-/// What was done.
-#[derive(Default, Debug)]
-pub struct Report {
-    /// By action.
-    pub fields: [u64; 4],
-    /// By class.
-    pub reveals: BTreeMap<Class, u64>,
-    /// Keyed handles.
-    pub subjects: BTreeSet<String>,
-}
-enum Way {
-    Out,
-    Back(Option<Arc<Permit>>),
-}
-/// A body on its way.
+
+/// One body on its way, in one direction. Owns its buffer; shares the engine.
 pub struct Rewriter {
-    way: Way,
+    engine: Arc<Engine>,
     format: Format,
-    held: Vec<u8>,
-    byte: u64,
+    direction: Direction,
+    permit: Option<Arc<Permit>>,
+    scanner: Scanner,
+    desk: Desk,
     report: Report,
+    buffer: Vec<u8>,
+    /// Bytes of the input before `buffer`.
+    base: u64,
+    /// Do not scan again before this many bytes are there: an incomplete unit is retried when it has doubled.
+    try_at: usize,
+    /// NDJSON: how much of the buffer holds no line feed.
+    searched: usize,
+    line: u64,
+    next: Next,
+    bundle: Bundle,
+    refused: Option<Refusal>,
 }
+
+/// What a step of the framer came to.
+enum Step {
+    /// Consumed up to here.
+    To(usize),
+    /// Needs more input.
+    More,
+}
+
 impl Rewriter {
-    /// Outward.
-    pub fn pseudonymize(_: Arc<Engine>, format: Format) -> Rewriter {
-        Rewriter { way: Way::Out, format, held: vec![], byte: 0, report: Report::default() }
+    /// Towards the untrusted side.
+    pub fn pseudonymize(engine: Arc<Engine>, format: Format) -> Self {
+        Rewriter::new(engine, format, Direction::Out, None)
     }
-    /// Back.
-    pub fn reidentify(_: Arc<Engine>, format: Format, permit: Option<Arc<Permit>>) -> Rewriter {
-        Rewriter { way: Way::Back(permit), format, held: vec![], byte: 0, report: Report::default() }
+
+    /// Towards the trusted side. Without a permit tokens stay tokens; foreign ids are escaped either way.
+    pub fn reidentify(engine: Arc<Engine>, format: Format, permit: Option<Arc<Permit>>) -> Self {
+        Rewriter::new(engine, format, Direction::Back, permit)
     }
-    /// More input.
+
+    fn new(engine: Arc<Engine>, format: Format, direction: Direction, permit: Option<Arc<Permit>>) -> Self {
+        Rewriter {
+            engine,
+            format,
+            direction,
+            permit,
+            scanner: Scanner::default(),
+            desk: Desk::default(),
+            report: Report::default(),
+            buffer: Vec::new(),
+            base: 0,
+            try_at: 0,
+            searched: 0,
+            line: 1,
+            next: Next::Start,
+            bundle: Bundle::default(),
+            refused: None,
+        }
+    }
+
+    /// Takes input, appends whatever of the output is decided. After a refusal `output` holds only whole units before it.
     pub fn write(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refusal> {
-        self.held.extend_from_slice(input);
-        if self.format == Format::Ndjson {
-            let end = self.held.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
-            let lines: Vec<u8> = self.held.drain(..end).collect();
-            for line in lines.split_inclusive(|&b| b == b'\n') {
-                self.one(line, output)?;
-            }
-        }
-        Ok(())
+        self.step(input, false, output)
     }
-    /// No more input.
+
+    /// The end of the input. A document that stops half-way is a refusal, not a flush.
     pub fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), Refusal> {
-        let rest = std::mem::take(&mut self.held);
-        if rest.is_empty() && self.format == Format::Ndjson { Ok(()) } else { self.one(&rest, output) }
+        self.step(&[], true, output)
     }
-    fn one(&mut self, document: &[u8], output: &mut Vec<u8>) -> Result<(), Refusal> {
-        let text = String::from_utf8_lossy(document);
-        let trimmed = text.trim();
-        let level = trimmed.matches('{').count() == trimmed.matches('}').count();
-        if !(trimmed.starts_with('{') && trimmed.ends_with('}') && level) {
-            return Err(Refusal { code: Code::Syntax, path: String::new(), byte: self.byte });
-        }
-        self.byte += document.len() as u64;
-        let out = match &self.way {
-            Way::Out => text.replace("real", "tokn"),
-            Way::Back(None) => text.into_owned(),
-            Way::Back(Some(_)) => {
-                let n = text.matches("tokn").count() as u64;
-                if n > 0 {
-                    *self.report.reveals.entry(Class::new("Patient.id").expect("a name")).or_default() += n;
-                }
-                text.replace("tokn", "real")
-            }
-        };
-        self.report.fields[0] += 1;
-        output.extend_from_slice(out.as_bytes());
-        Ok(())
+
+    /// One whole document at once, for callers that do their own framing (a line of NDJSON, a small body). Independent of what
+    /// `write` has seen; a refusal of one document does not touch the next.
+    pub fn document(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refusal> {
+        self.whole(input, output)
     }
-    /// Since the last take.
+
+    /// What was done since the last take.
     pub fn take_report(&mut self) -> Report {
         std::mem::take(&mut self.report)
     }
-}
-/// URLs.
-pub mod url {
-    use super::*;
-    fn no(code: Code) -> Refusal {
-        Refusal { code, path: String::new(), byte: 0 }
-    }
-    /// Request line.
-    pub fn request(_: &Engine, _method: &str, target: &str) -> Result<String, Refusal> {
-        if target.contains("name=") { Err(no(Code::Search)) } else { Ok(target.replace("real", "tokn")) }
-    }
-    /// If-None-Exist.
-    pub fn condition(_: &Engine, _resource_type: &str, query: &str) -> Result<String, Refusal> {
-        Ok(query.replace("real", "tokn"))
-    }
-    /// Location of an answer.
-    pub fn location(engine: &Engine, value: &str, permit: Option<&Permit>) -> Result<String, Refusal> {
-        let base = engine.options.upstream_base.as_deref().unwrap_or_default();
-        let rest = match value.strip_prefix(base) {
-            Some(rest) => format!("{}{rest}", engine.options.bases.first().map_or("", |b| b)),
-            None if value.contains("://") => return Err(no(Code::Foreign)),
-            None => value.to_owned(),
+
+    fn step(&mut self, input: &[u8], last: bool, output: &mut Vec<u8>) -> Result<(), Refusal> {
+        if let Some(refusal) = &self.refused {
+            return Err(refusal.clone());
+        }
+        let done = match self.format {
+            Format::Json => self.json(input, last, output),
+            Format::Ndjson => self.ndjson(input, last, output),
         };
-        Ok(if permit.is_some() { rest.replace("tokn", "real") } else { rest })
+        if let Err(refusal) = &done {
+            self.refused = Some(refusal.clone());
+            self.buffer = Vec::new();
+        }
+        done
     }
+
+    // === NDJSON ===
+
+    fn ndjson(&mut self, input: &[u8], last: bool, output: &mut Vec<u8>) -> Result<(), Refusal> {
+        self.buffer.extend_from_slice(input);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut from = 0;
+        while let Some(length) = memchr::memchr(b'\n', &buffer[self.searched.max(from)..]) {
+            let end = self.searched.max(from) + length;
+            self.line(&buffer[from..end], from, output)?;
+            output.push(b'\n');
+            self.line += 1;
+            from = end + 1;
+            self.searched = from;
+        }
+        if last && from < buffer.len() {
+            self.line(&buffer[from..], from, output)?;
+            from = buffer.len();
+        }
+        if buffer.len() - from > limits::RESOURCE_BYTES_MAX {
+            return Err(self.refusal(Code::ResourceTooLarge, from));
+        }
+        buffer.drain(..from);
+        self.base += from as u64;
+        self.searched = buffer.len();
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    fn line(&mut self, line: &[u8], at: usize, output: &mut Vec<u8>) -> Result<(), Refusal> {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            output.extend_from_slice(line); // blank lines and the CR of a line end stay
+            return Ok(());
+        }
+        let number = self.line;
+        self.whole(line, output).map_err(|mut refusal| {
+            refusal.byte += self.base + at as u64;
+            refusal.path = format!("line {number}: {}", refusal.path);
+            refusal
+        })
+    }
+
+    // === one document as one unit ===
+
+    fn whole(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refusal> {
+        if input.len() > limits::RESOURCE_BYTES_MAX {
+            return Err(self.refusal(Code::ResourceTooLarge, 0));
+        }
+        let engine = Arc::clone(&self.engine);
+        let unit = Unit { state: engine.rules.automaton.slot, edge: 0, many: false, form: Form::Object, from: 0 };
+        let end = match self.scan(&engine, input, 0, unit) {
+            Ok(end) => end,
+            Err(Stop::Incomplete) => return Err(Refusal { byte: input.len() as u64, ..self.scan_refusal(Code::Truncated, 0, "") }),
+            Err(Stop::Refused(code, at)) => return Err(self.scan_refusal(code, at, "")),
+        };
+        if let Some(more) = input[end..].iter().position(|b| !b.is_ascii_whitespace()) {
+            return Err(Refusal { code: Code::Trailing, path: String::new(), byte: (end + more) as u64 });
+        }
+        let permit = self.permit.clone();
+        let decider =
+            Decider::new(&engine, input, &self.scanner.events, self.direction, permit.as_deref(), &mut self.desk, &mut self.report);
+        decider.write(0, input.len(), "", output)?;
+        Ok(())
+    }
+
+    fn scan(&mut self, engine: &Engine, input: &[u8], at: usize, unit: Unit) -> Result<usize, Stop> {
+        self.scanner.scan(&engine.rules.automaton, input, at, unit, self.direction, engine.rules.unknown)
+    }
+
+    // === a streamed document ===
+
+    fn json(&mut self, input: &[u8], last: bool, output: &mut Vec<u8>) -> Result<(), Refusal> {
+        self.buffer.extend_from_slice(input);
+        if self.buffer.len() < self.try_at && !last {
+            return self.bounded();
+        }
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut at = 0;
+        let mut waits = false;
+        while !waits && at < buffer.len() {
+            match self.one(&buffer, at, last, output)? {
+                Step::To(end) => at = end,
+                Step::More => waits = true,
+            }
+        }
+        self.buffer = buffer;
+        self.buffer.drain(..at);
+        self.base += at as u64;
+        self.try_at = if at == 0 { self.buffer.len() * 2 } else { 0 };
+        if last && self.next == Next::Whole {
+            let document = std::mem::take(&mut self.buffer);
+            self.whole(&document, output).map_err(|r| Refusal { byte: r.byte + self.base, ..r })?;
+            self.next = Next::End;
+            return Ok(());
+        }
+        if last && (self.next != Next::End || waits) {
+            return Err(self.refusal(Code::Truncated, self.buffer.len()));
+        }
+        self.bounded()
+    }
+
+    fn bounded(&self) -> Result<(), Refusal> {
+        if self.buffer.len() > limits::RESOURCE_BYTES_MAX {
+            return Err(self.refusal(Code::ResourceTooLarge, 0));
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, buffer: &[u8], at: usize, last: bool, output: &mut Vec<u8>) -> Result<Step, Refusal> {
+        if self.next == Next::Whole {
+            return Ok(Step::More);
+        }
+        let Some(space) = buffer[at..].iter().position(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\t')) else {
+            if self.next == Next::End || last {
+                output.extend_from_slice(&buffer[at..]);
+                return Ok(Step::To(buffer.len()));
+            }
+            return Ok(Step::More);
+        };
+        let p = at + space;
+        match (self.next, buffer[p]) {
+            (Next::Start, b'{') => match bundle_head(buffer, p) {
+                Head::More if !last => Ok(Step::More),
+                Head::Bundle(end) => {
+                    self.bundle.seen.push(self.bundle_edge(b"resourceType"));
+                    self.report.resources += 1;
+                    self.next = Next::AfterMember;
+                    output.extend_from_slice(&buffer[at..end]);
+                    Ok(Step::To(end))
+                }
+                Head::More | Head::Other => {
+                    self.next = Next::Whole;
+                    Ok(Step::More)
+                }
+            },
+            (Next::Start, _) if self.direction == Direction::Back => {
+                self.next = Next::Whole; // some other JSON of the untrusted side: validated, nothing revealed
+                Ok(Step::More)
+            }
+            (Next::AfterMember, b'}') => {
+                self.next = Next::End;
+                output.extend_from_slice(&buffer[at..=p]);
+                Ok(Step::To(p + 1))
+            }
+            (Next::AfterMember, b',') => self.member(buffer, at, p, last, output),
+            (Next::Entry { first: true }, b']') if self.direction == Direction::Back => {
+                self.next = Next::AfterMember;
+                output.extend_from_slice(&buffer[at..=p]);
+                Ok(Step::To(p + 1))
+            }
+            (Next::Entry { first: true }, b']') => Err(self.refusal(Code::Empty, p)),
+            (Next::Entry { .. }, _) => self.entry(buffer, at, p, last, output),
+            (Next::AfterEntry, b']') => {
+                if self.bundle.written == 0 {
+                    return Err(self.refusal(Code::Empty, p)); // every entry was of an unknown type and removed
+                }
+                self.next = Next::AfterMember;
+                output.extend_from_slice(&buffer[at..=p]);
+                Ok(Step::To(p + 1))
+            }
+            (Next::AfterEntry, b',') => {
+                output.extend_from_slice(&buffer[at..p]);
+                self.next = Next::Entry { first: false };
+                Ok(Step::To(p + 1)) // the comma is written with the entry behind it, if that stays
+            }
+            (Next::End, _) => Err(self.refusal(Code::Trailing, p)),
+            (Next::Whole, _) => Ok(Step::More),
+            (Next::Start | Next::AfterMember | Next::AfterEntry, _) => Err(self.refusal(Code::BadJson, p)),
+        }
+    }
+
+    fn bundle_row(&self) -> (StateId, u16, u32) {
+        let automaton = &self.engine.rules.automaton;
+        let state = automaton.root("Bundle", false).expect("every release defines Bundle");
+        match automaton.states[state as usize].node {
+            Node::Object { shape, row } => (state, shape, row),
+            _ => unreachable!("the root of a resource is an object"),
+        }
+    }
+
+    fn bundle_edge(&self, name: &[u8]) -> u16 {
+        let (_, shape, _) = self.bundle_row();
+        self.engine.rules.automaton.shapes[shape as usize].edge(name).expect("a member of every Bundle")
+    }
+
+    /// One member of the Bundle, its comma at `comma`.
+    fn member(&mut self, buffer: &[u8], at: usize, comma: usize, last: bool, output: &mut Vec<u8>) -> Result<Step, Refusal> {
+        let engine = Arc::clone(&self.engine);
+        let automaton = &engine.rules.automaton;
+        let (_, shape, row) = self.bundle_row();
+        let shape = &automaton.shapes[shape as usize];
+        let (name, value) = match json::member_name(buffer, comma + 1) {
+            Ok(found) => found,
+            Err(stop) => return self.stopped(stop, buffer, last, "Bundle"),
+        };
+        let out = self.direction == Direction::Out;
+        let Some(edge) = shape.edge(name.as_bytes()) else {
+            if out && shape.folds(name.as_bytes()) {
+                return Err(self.refusal(Code::KeyCase, comma));
+            }
+            if out && engine.rules.unknown == crate::rules::Unknown::Refuse {
+                return Err(Refusal { path: "Bundle.?".to_owned(), ..self.refusal(Code::UnknownElement, comma) });
+            }
+            return match json::skip(buffer, value) {
+                Ok(end) => {
+                    if out {
+                        self.report.removed += 1;
+                    } else {
+                        output.extend_from_slice(&buffer[at..end]);
+                    }
+                    Ok(Step::To(end))
+                }
+                Err(stop) => self.stopped(stop, buffer, last, "Bundle.?"),
+            };
+        };
+        if self.bundle.seen.contains(&edge) {
+            return Err(self.refusal(Code::DuplicateKey, comma));
+        }
+        let member = &shape.members[edge as usize];
+        if name == "entry" {
+            match buffer[value..].iter().position(|b| !b.is_ascii_whitespace()).map(|i| value + i) {
+                None if !last => return Ok(Step::More),
+                Some(open) if buffer[open] == b'[' => {
+                    self.bundle.seen.push(edge);
+                    self.next = Next::Entry { first: true };
+                    output.extend_from_slice(&buffer[at..=open]);
+                    return Ok(Step::To(open + 1));
+                }
+                _ => {}
+            }
+        }
+        let unit = Unit { state: automaton.target(row, edge), edge, many: member.many, form: member.form, from: comma };
+        let prefix = format!("Bundle.{}", member.name);
+        let end = match self.scan(&engine, buffer, value, unit) {
+            Ok(end) => end,
+            Err(stop) => return self.stopped(stop, buffer, last, &prefix),
+        };
+        self.bundle.seen.push(edge);
+        self.decide(&engine, buffer, at, end, &prefix, output)?;
+        Ok(Step::To(end))
+    }
+
+    /// One entry, beginning at `start`.
+    fn entry(&mut self, buffer: &[u8], at: usize, start: usize, last: bool, output: &mut Vec<u8>) -> Result<Step, Refusal> {
+        let engine = Arc::clone(&self.engine);
+        let (_, _, row) = self.bundle_row();
+        let edge = self.bundle_edge(b"entry");
+        let unit = Unit { state: engine.rules.automaton.target(row, edge), edge, many: false, form: Form::Object, from: start };
+        let prefix = format!("Bundle.entry[{}]", self.bundle.entries);
+        let end = match self.scan(&engine, buffer, start, unit) {
+            Ok(end) => end,
+            Err(stop) => return self.stopped(stop, buffer, last, &prefix),
+        };
+        let mark = output.len();
+        if self.bundle.written > 0 {
+            output.push(b',');
+        }
+        if self.decide(&engine, buffer, at, end, &prefix, output)? {
+            self.bundle.written += 1;
+        } else {
+            output.truncate(mark);
+        }
+        self.bundle.entries += 1;
+        self.next = Next::AfterEntry;
+        Ok(Step::To(end))
+    }
+
+    fn decide(&mut self, engine: &Engine, buffer: &[u8], start: usize, end: usize, prefix: &str, output: &mut Vec<u8>) -> Result<bool, Refusal> {
+        let permit = self.permit.clone();
+        let decider =
+            Decider::new(engine, buffer, &self.scanner.events, self.direction, permit.as_deref(), &mut self.desk, &mut self.report);
+        decider.write(start, end, prefix, output).map_err(|r| Refusal { byte: r.byte + self.base, ..r })
+    }
+
+    fn stopped(&mut self, stop: Stop, buffer: &[u8], last: bool, prefix: &str) -> Result<Step, Refusal> {
+        match stop {
+            Stop::Incomplete if !last => Ok(Step::More),
+            Stop::Incomplete => Err(self.scan_refusal(Code::Truncated, buffer.len(), prefix)),
+            Stop::Refused(code, at) => Err(self.scan_refusal(code, at, prefix)),
+        }
+    }
+
+    fn scan_refusal(&self, code: Code, at: usize, prefix: &str) -> Refusal {
+        let path = self.scanner.path(&self.engine.rules.automaton, prefix);
+        Refusal { code, path, byte: self.base + at as u64 }
+    }
+
+    fn refusal(&self, code: Code, at: usize) -> Refusal {
+        let path = match self.next {
+            Next::Start | Next::Whole | Next::End => String::new(),
+            Next::AfterMember => "Bundle".to_owned(),
+            Next::Entry { .. } | Next::AfterEntry => format!("Bundle.entry[{}]", self.bundle.entries),
+        };
+        Refusal { code, path, byte: self.base + at as u64 }
+    }
+}
+
+/// How a document begins.
+enum Head {
+    /// Not enough of it is there.
+    More,
+    /// A Bundle that says so first; up to here.
+    Bundle(usize),
+    /// Anything else: one unit.
+    Other,
+}
+
+/// Looks whether the object at `at` begins with `"resourceType":"Bundle"`: only then can it be streamed.
+fn bundle_head(buffer: &[u8], at: usize) -> Head {
+    let mut p = at + 1;
+    for word in [&b"\"resourceType\""[..], b":", b"\"Bundle\""] {
+        while buffer.get(p).is_some_and(u8::is_ascii_whitespace) {
+            p += 1;
+        }
+        let there = &buffer[p..buffer.len().min(p + word.len())];
+        if !word.starts_with(there) {
+            return Head::Other;
+        }
+        if there.len() < word.len() {
+            return Head::More;
+        }
+        p += word.len();
+    }
+    Head::Bundle(p)
 }

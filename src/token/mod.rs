@@ -1,9 +1,331 @@
-//! Stub: the room that other hands are writing.
-/// All epochs of the key.
-pub struct Keyring;
+//! Turning identifying text into tokens, and back.
+//!
+//! There is one door in each direction: [`ClassKeys::pseudonymize`], and [`ClassKeys::reidentify`] with a [`Permit`]
+//! (their twins for base64Binary are in `binary`, for `urn:uuid:` in `uuid`). A token is AES-SIV (RFC 5297) under a key of its
+//! epoch, domain and class, bound to its own header, spelled in exactly one way: it reveals the value it was made from, or nothing.
+//!
+//! Nothing here reads a clock, a file or randomness: keys come in through a [`Keyring`]. No error and no `Debug` shows a
+//! value or a key.
+
+pub mod binary;
+pub mod cipher;
+pub mod derivation;
+pub mod escape;
+pub mod keyring;
+mod packing;
+pub mod siv;
+pub mod spelling;
+pub mod uuid;
+
+pub use cipher::Mac;
+pub use keyring::{Keyring, Mistake, State};
+pub use spelling::{find, well_formed};
+pub use uuid::Uuids;
+
+use crate::names::{Class, Domain, EpochId};
+use crate::policy::Permit;
+use crate::secret::{Phi, SecretKey};
+use aes::Aes256Enc;
+use derivation::Purpose;
+use escape::Escapes;
+use siv::Siv;
+use spelling::Header;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Why a value cannot become a token or an escape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Over [`TOKEN_PLAIN_BYTES_MAX`](crate::limits::TOKEN_PLAIN_BYTES_MAX).
+    #[error("a value is too long for a token (over 16777213 bytes)")]
+    TooLong,
+    /// Over the characters that the caller of `escape` has room for.
+    #[error("a value of the untrusted side is too long to be escaped (an id has room for 52 characters)")]
+    ForeignTooLong,
+}
+
+/// Why a domain has no keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The id epoch is not in the keyring or is destroyed.
+    #[error(
+        "epoch {0} is not live in the keyring, so ids cannot be pinned to it: name an epoch that is active or reveal-only"
+    )]
+    NotLive(EpochId),
+    /// The id epoch is staged.
+    #[error("epoch {0} is staged, and staged epochs are not yet used: activate it before ids are pinned to it")]
+    Staged(EpochId),
+}
+
+/// How a value is sealed. Default: as short as it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Form {
+    /// Padded to a bucket (16, 32, 64 ... bytes), where the length would tell.
+    pub padded: bool,
+    /// The content is a JSON spelling (what stands between the quotes) that must come back byte for byte.
+    pub raw_spelling: bool,
+}
+
+/// What a text at a place of this class is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Not spelled like a token.
+    Foreign,
+    /// Spelled like a token, but not one of this domain and class under any live epoch. Never an id: refused going out.
+    LookAlike,
+    /// A token of this domain and class.
+    Token,
+}
+
+/// What became of a text that was to be revealed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Revealed {
+    /// The value; `true`: it is a JSON spelling, to be written between quotes as it is.
+    Plain(Phi<'static>, bool),
+    /// A token of this class, which this caller may not see: it stays.
+    Denied,
+    /// As [`Seen::LookAlike`]: it stays and is counted.
+    LookAlike,
+    /// As [`Seen::Foreign`].
+    Foreign,
+}
+
+/// What a domain's keyed hashes are for, beside those of this room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MacPurpose {
+    /// Offsets of the action `shift`.
+    Shift,
+}
+
+/// One live epoch: its tokens can be revealed.
+struct LiveEpoch {
+    id: EpochId,
+    secret: SecretKey,
+}
+
+/// The keys of one domain. Made once per configuration, shared by threads without a lock.
+pub struct DomainKeys {
+    domain: Domain,
+    live: Arc<[LiveEpoch]>,
+    active: EpochId,
+    id_epoch: EpochId,
+    escapes: Escapes,
+    uuids: Uuids,
+    audit: Mac,
+    shift: Mac,
+}
+
 impl Keyring {
-    /// Reads a keyring file's text.
-    pub fn parse(text: &str) -> Result<Keyring, Vec<String>> {
-        if text.contains("kind: Keyring") { Ok(Keyring) } else { Err(vec!["this is not a keyring".into()]) }
+    /// The keys of a domain. Ids, escapes, UUIDs and offsets are pinned to `id_epoch`, default the lowest live one that is not
+    /// staged: ids in a store cannot be renamed when the key rotates (design §4).
+    pub fn domain(&self, domain: &Domain, id_epoch: Option<EpochId>) -> Result<DomainKeys, KeyError> {
+        let usable = |state| matches!(state, State::Active | State::RevealOnly);
+        let id_epoch = match id_epoch {
+            Some(id) => match self.state(id) {
+                Some(state) if usable(state) => id,
+                Some(State::Staged) => return Err(KeyError::Staged(id)),
+                _ => return Err(KeyError::NotLive(id)),
+            },
+            None => self.epochs().filter(|&(_, state)| usable(state)).map(|(id, _)| id).min().unwrap_or(self.active()),
+        };
+        let live: Arc<[LiveEpoch]> = self.live().map(|(id, secret)| LiveEpoch { id, secret: secret.clone() }).collect();
+        let pinned = live.iter().find(|epoch| epoch.id == id_epoch).ok_or(KeyError::NotLive(id_epoch))?;
+        let mac = |purpose| derivation::mac(&pinned.secret, domain, purpose);
+        let tag = derivation::key(&pinned.secret, Some(domain), Purpose::DomainTag, None);
+        let uuid = derivation::key(&pinned.secret, Some(domain), Purpose::Uuid, None);
+        Ok(DomainKeys {
+            domain: domain.clone(),
+            active: self.active(),
+            id_epoch,
+            escapes: Escapes::new(mac(Purpose::EscapeMac), *tag),
+            uuids: Uuids::new(&uuid),
+            audit: mac(Purpose::Audit),
+            shift: mac(Purpose::Shift),
+            live,
+        })
+    }
+}
+
+impl DomainKeys {
+    /// The keys of one class. `pinned` (ids, and whatever a store is keyed by): new tokens are made under the id epoch,
+    /// else under the active one. Every live epoch reveals.
+    pub fn class(&self, class: &Class, pinned: bool) -> ClassKeys {
+        let writes_under = if pinned { self.id_epoch } else { self.active };
+        let keys = |epoch: &LiveEpoch| {
+            let key = derivation::key::<64>(&epoch.secret, Some(&self.domain), Purpose::Token, Some(class));
+            // What every token of the class is bound to, as separate S2V components: nothing runs together. Its header follows.
+            let siv = |label| {
+                let bound = [label, self.domain.as_str().as_bytes(), class.as_str().as_bytes()];
+                Siv::new(key.as_slice(), &bound).expect("64 bytes are two keys of AES-256")
+            };
+            EpochKeys { id: epoch.id, text: siv(derivation::TOKEN_LABEL), binary: siv(derivation::BINARY_LABEL) }
+        };
+        ClassKeys {
+            domain: self.domain.clone(),
+            class: class.clone(),
+            hint: derivation::class_hint(class),
+            epochs: self.live.iter().map(keys).collect(),
+            writes: self.live.iter().position(|epoch| epoch.id == writes_under).expect("both epochs are live"),
+            pinned,
+            escapes: self.escapes.clone(),
+        }
+    }
+
+    /// Whose keys these are.
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// Under which epoch ids, escapes, UUIDs and offsets are made.
+    pub fn id_epoch(&self) -> EpochId {
+        self.id_epoch
+    }
+
+    /// The permutation of UUIDs.
+    pub fn uuids(&self) -> &Uuids {
+        &self.uuids
+    }
+
+    /// A keyed hash of this domain, pinned to the id epoch.
+    pub fn mac(&self, purpose: MacPurpose) -> Mac {
+        match purpose {
+            MacPurpose::Shift => self.shift.clone(),
+        }
+    }
+
+    /// The name under which audit and budgets know a subject: 96 bits of HMAC as 24 hexadecimal digits. Pinned to the
+    /// id epoch, so that one person is counted once across rotations.
+    pub fn handle(&self, subject: &str) -> String {
+        let mut handle = String::with_capacity(24);
+        for byte in &self.audit.tag(&[subject.as_bytes()])[..12] {
+            write!(handle, "{byte:02x}").expect("writing to a String cannot fail");
+        }
+        handle
+    }
+
+    /// The epoch that a text spelled like a token names, where that epoch is live. Not verified: for counting.
+    pub fn epoch_of(&self, text: &str) -> Option<EpochId> {
+        let epoch = well_formed(text)?.epoch;
+        self.live.iter().any(|live| live.id == epoch).then_some(epoch)
+    }
+}
+
+/// The ciphers of one class under one epoch.
+struct EpochKeys {
+    id: EpochId,
+    text: Siv<Aes256Enc>,
+    binary: Siv<Aes256Enc>,
+}
+
+/// The keys of one class in one domain: one per live epoch. `Send` and `Sync`; a call takes no lock.
+pub struct ClassKeys {
+    domain: Domain,
+    class: Class,
+    hint: u8,
+    epochs: Vec<EpochKeys>,
+    /// Index into `epochs`: under which new tokens are made.
+    writes: usize,
+    pinned: bool,
+    escapes: Escapes,
+}
+
+impl ClassKeys {
+    /// What kind of value these keys are for.
+    pub fn class(&self) -> &Class {
+        &self.class
+    }
+
+    /// Appends the token of a value: `AES-SIV(key, (label, domain, class, header), packed value)`, spelled after its header.
+    pub fn pseudonymize(&self, phi: &Phi<'_>, form: Form, out: &mut String) -> Result<(), TokenError> {
+        self.write_token(&self.epochs[self.writes], phi, form, out)
+    }
+
+    /// The tokens that this value may already have in a store: one per live epoch, the current one first; one alone where ids are
+    /// pinned. An equality search asks for all of them (design §4, rotation).
+    pub fn every_token(&self, phi: &Phi<'_>, form: Form) -> Result<Vec<String>, TokenError> {
+        let (current, others) = (&self.epochs[self.writes], self.epochs.iter().enumerate());
+        let others = others.filter(|&(i, _)| i != self.writes && !self.pinned).map(|(_, epoch)| epoch);
+        std::iter::once(current)
+            .chain(others)
+            .map(|epoch| {
+                let mut token = String::new();
+                self.write_token(epoch, phi, form, &mut token).map(|()| token)
+            })
+            .collect()
+    }
+
+    /// What a text is at a place of this class.
+    pub fn recognise(&self, text: &str) -> Seen {
+        match well_formed(text) {
+            None => Seen::Foreign,
+            Some(header) if self.open(text, header).is_some() => Seen::Token,
+            Some(_) => Seen::LookAlike,
+        }
+    }
+
+    /// The value behind a token, where the permit says that this caller may see this class.
+    pub fn reidentify(&self, text: &str, permit: &Permit) -> Revealed {
+        let Some(header) = well_formed(text) else { return Revealed::Foreign };
+        match self.open(text, header) {
+            None => Revealed::LookAlike,
+            Some(_) if !permit.allows(&self.class) => Revealed::Denied,
+            Some((mut text, form)) => Revealed::Plain(Phi::new(std::mem::take(&mut *text)), form.raw_spelling),
+        }
+    }
+
+    /// Appends the escape of a value that the untrusted side minted: what the trusted side gets to see instead of it.
+    /// `chars_max` is the room there is: [`FOREIGN_ID_CHARS_MAX`](crate::limits::FOREIGN_ID_CHARS_MAX) in an id, `None` elsewhere.
+    pub fn escape(&self, foreign: &str, chars_max: Option<usize>, out: &mut String) -> Result<(), TokenError> {
+        self.escapes.escape(&self.domain, &self.class, foreign, chars_max, out)
+    }
+
+    /// The foreign value inside an escape of this domain and class; nothing where it is not one.
+    pub fn unescape<'t>(&self, text: &'t str) -> Option<&'t str> {
+        self.escapes.unescape(&self.domain, &self.class, text)
+    }
+
+    fn write_token(&self, keys: &EpochKeys, phi: &Phi<'_>, form: Form, out: &mut String) -> Result<(), TokenError> {
+        // Exposed to be sealed: this is the door.
+        let packed = packing::pack(phi.expose(), form)?;
+        let header = Header { epoch: keys.id, packing: packed.packing, length: packed.length, class_hint: self.hint };
+        let spelled = header.spell();
+        let sealed = keys.text.seal(&[spelled.as_bytes()], &packed.bytes);
+        out.push_str(spelled.as_str());
+        spelling::write_body(&sealed, out);
+        Ok(())
+    }
+
+    /// The value of a token whose form is right. What verifies was sealed here, in its only spelling: the body's slack is zero
+    /// (`well_formed`), the header is authenticated, and `unpack` accepts only what `pack` makes.
+    fn open(&self, text: &str, header: Header) -> Option<(Zeroizing<String>, Form)> {
+        if header.class_hint != self.hint {
+            return None;
+        }
+        let (spelled, body) = text.as_bytes().split_at(header.chars());
+        let sealed = spelling::read_body(body)?;
+        let plain = self.epoch(header.epoch)?.text.open(&[spelled], &sealed)?;
+        packing::unpack(header.packing, header.length, &plain)
+    }
+
+    fn epoch(&self, id: EpochId) -> Option<&EpochKeys> {
+        self.epochs.iter().find(|keys| keys.id == id)
+    }
+}
+
+/// Reading without a permit. The word stands at each place that does so.
+pub mod danger {
+    use super::{ClassKeys, Phi, Uuids, well_formed};
+
+    /// The value behind a token, for the rewriter alone: to unshift a date it must compare the subject inside a seal with the
+    /// subject of the resource, for callers who may see neither. What comes out may decide, and must never be written anywhere.
+    pub fn open(keys: &ClassKeys, text: &str) -> Option<Phi<'static>> {
+        let (mut value, _) = keys.open(text, well_formed(text)?)?;
+        Some(Phi::new(std::mem::take(&mut *value)))
+    }
+
+    /// The UUID behind a pseudonym, for the same comparison.
+    pub fn open_uuid(uuids: &Uuids, pseudonym: [u8; 16]) -> [u8; 16] {
+        uuids.inverse(pseudonym)
     }
 }

@@ -1,0 +1,376 @@
+//! Ids and everything that is spelled with them: references, full URLs, request URLs, URIs, identifiers. One function per
+//! kind and both ways through it, so that what goes out and what comes back cannot drift apart.
+//!
+//! Each appends the rewritten text to `out` and says whether it differs. Going out, an error refuses the unit; coming back, the caller
+//! leaves the text as it was. A token that is valid at its place stays itself going out; a look-alike is never treated as an id.
+
+use super::engine::Engine;
+use super::json::Direction;
+use super::refusal::Code;
+use crate::fhir;
+use crate::fhir::reference::{Reference, RequestUrl};
+use crate::limits;
+use crate::names::Class;
+use crate::policy::Permit;
+use crate::secret::Phi;
+use crate::token::{self, ClassKeys, Form, Revealed, Seen, danger};
+
+/// Base of URLs whose own base is not ours: `http://cryptonym.invalid/TOKEN/Type/id`. `.invalid` never resolves (RFC 2606), and the
+/// shape stays RESTful, so that relative references beside such a `fullUrl` still resolve.
+const FOREIGN_BASE: &str = "http://cryptonym.invalid/";
+/// Any other URI.
+const URN: &str = "urn:cryptonym:";
+const URN_UUID: &str = "urn:uuid:";
+/// Query parameter that carries a paging link of the untrusted side.
+pub const PAGE: &str = "_cryptonym-page";
+
+/// Which way a text goes, and what was seen on it.
+pub struct Way<'w> {
+    out: bool,
+    permit: Option<&'w Permit>,
+    /// Classes revealed, one entry a value.
+    pub revealed: Vec<Class>,
+    /// Tokens that stayed.
+    pub stayed: u64,
+}
+
+impl<'w> Way<'w> {
+    /// To the untrusted side.
+    pub fn out() -> Self {
+        Way { out: true, permit: None, revealed: Vec::new(), stayed: 0 }
+    }
+
+    /// To the trusted side, for a caller with this permit.
+    pub fn back(permit: Option<&'w Permit>) -> Self {
+        Way { out: false, permit, revealed: Vec::new(), stayed: 0 }
+    }
+
+    /// Whether it goes to the untrusted side.
+    pub fn is_out(&self) -> bool {
+        self.out
+    }
+}
+
+type Changed = Result<bool, Code>;
+
+impl Engine {
+    /// One value of a class, as itself: `TOKEN` ⇄ value; foreign values ⇄ escapes where `escapes`.
+    fn value(&self, keys: &ClassKeys, value: &str, room: Option<usize>, escapes: bool, out: &mut String, way: &mut Way<'_>) -> Changed {
+        if way.out {
+            match keys.recognise(value) {
+                Seen::Token => out.push_str(value),
+                Seen::LookAlike => return Err(Code::LookAlike),
+                Seen::Foreign => {
+                    if escapes && let Some(foreign) = keys.unescape(value) {
+                        out.push_str(foreign);
+                        return Ok(true);
+                    }
+                    let at = out.len();
+                    keys.pseudonymize(&Phi::new(value), Form::default(), out).map_err(|_| Code::ResourceTooLarge)?;
+                    if room.is_some() && out.len() - at > limits::ID_CHARS_MAX {
+                        return Err(Code::IdTooLong);
+                    }
+                    return Ok(true);
+                }
+            }
+            return Ok(false);
+        }
+        let revealed = match way.permit {
+            Some(permit) => keys.reidentify(value, permit),
+            None if keys.recognise(value) == Seen::Foreign => Revealed::Foreign,
+            None => Revealed::Denied,
+        };
+        match revealed {
+            Revealed::Plain(phi, _) => {
+                way.revealed.push(keys.class().clone());
+                // Exposed to a caller whose permit allows this class.
+                out.push_str(phi.expose());
+                Ok(true)
+            }
+            Revealed::Denied | Revealed::LookAlike => {
+                way.stayed += 1;
+                out.push_str(value);
+                Ok(false)
+            }
+            Revealed::Foreign if escapes => {
+                keys.escape(value, room, out).map_err(|_| Code::ForeignIdTooLong)?;
+                Ok(true)
+            }
+            Revealed::Foreign => {
+                out.push_str(value);
+                Ok(false)
+            }
+        }
+    }
+
+    /// `Resource.id`, and the id wherever a URL names a resource.
+    pub(super) fn resource_id(&self, type_name: &str, id: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
+        let Some(keys) = self.ids.get(type_name) else {
+            out.push_str(id);
+            return Ok(false);
+        };
+        if way.out && !fhir::reference::is_id(id) {
+            return Err(Code::BadId);
+        }
+        self.value(keys, id, Some(limits::FOREIGN_ID_CHARS_MAX), true, out, way)
+    }
+
+    /// The id of a contained resource: local, so nothing foreign is escaped.
+    pub(super) fn contained_id(&self, type_name: &str, id: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
+        if fhir::definitional(type_name) {
+            out.push_str(id);
+            return Ok(false);
+        }
+        if way.out && !fhir::reference::is_id(id) {
+            return Err(Code::BadId);
+        }
+        self.value(&self.contained, id, Some(limits::ID_CHARS_MAX), false, out, way)
+    }
+
+    /// `Reference.reference`, `fullUrl`, `Location`.
+    pub(super) fn reference(&self, text: &str, kept_contained: &[String], out: &mut String, way: &mut Way<'_>) -> Changed {
+        if text.len() > limits::URL_BYTES_MAX {
+            return Err(Code::BadReference);
+        }
+        match Reference::parse(self.rules.release, text).map_err(|_| Code::BadReference)? {
+            Reference::Relative { resource_type, id, version } => self.resource_url("", resource_type, id, version, out, way),
+            Reference::Absolute { base, resource_type, id, version } => {
+                if let Some(other) = self.other_base(base, way.out) {
+                    let changed = self.resource_url(other, resource_type, id, version, out, way)?;
+                    return Ok(changed || other != base);
+                }
+                if fhir::definitional(resource_type) {
+                    out.push_str(text);
+                    return Ok(false);
+                }
+                if let Some(token) = base.strip_prefix(FOREIGN_BASE) {
+                    let mut plain = String::new();
+                    let changed = self.value(&self.uris, token, None, false, &mut plain, way)?;
+                    let base = if changed { plain } else { base.to_owned() };
+                    return Ok(self.resource_url(&base, resource_type, id, version, out, way)? || changed);
+                }
+                if !way.out {
+                    out.push_str(text); // the untrusted side names somebody else's resource
+                    return Ok(false);
+                }
+                out.push_str(FOREIGN_BASE);
+                self.value(&self.uris, base, None, false, out, way)?;
+                let base = std::mem::take(out);
+                self.resource_url(&base, resource_type, id, version, out, way)?;
+                Ok(true)
+            }
+            Reference::UrnUuid(uuid) => self.urn_uuid(uuid, out, way),
+            Reference::Fragment(id) => {
+                out.push('#');
+                if id.is_empty() || kept_contained.iter().any(|k| k == id) {
+                    out.push_str(id);
+                    return Ok(false);
+                }
+                self.contained_id("", id, out, way)
+            }
+            Reference::Conditional { resource_type, query } => {
+                out.push_str(resource_type);
+                out.push('?');
+                let mut rewritten = String::new();
+                let changed = self.condition(resource_type, query, &mut rewritten, way)?;
+                out.push_str(&rewritten);
+                Ok(changed)
+            }
+            Reference::OtherUri(uri) => self.other_uri(&self.uris, uri, out, way),
+        }
+    }
+
+    fn resource_url(&self, base: &str, type_name: &str, id: &str, version: Option<&str>, out: &mut String, way: &mut Way<'_>) -> Changed {
+        if !base.is_empty() {
+            out.push_str(base);
+            out.push('/');
+        }
+        out.push_str(type_name);
+        out.push('/');
+        let changed = self.resource_id(type_name, id, out, way)?;
+        if let Some(version) = version {
+            out.push_str("/_history/");
+            out.push_str(version);
+        }
+        Ok(changed)
+    }
+
+    /// The other side's spelling of a base that is ours.
+    fn other_base(&self, base: &str, out: bool) -> Option<&str> {
+        let found = |b: &&super::engine::Base| base == if out { &b.trusted } else { &b.untrusted };
+        self.bases.iter().find(found).map(|b| if out { b.untrusted.as_str() } else { b.trusted.as_str() })
+    }
+
+    fn urn_uuid(&self, uuid: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
+        out.push_str(URN_UUID);
+        let uuids = self.keys.uuids();
+        let bytes = token::uuid::parse(uuid).ok_or(Code::BadReference)?;
+        let other = if way.out {
+            Some(uuids.pseudonymize(bytes))
+        } else {
+            way.permit.and_then(|p| uuids.reidentify(bytes, &self.uuid_class, p))
+        };
+        match other {
+            Some(other) => {
+                if !way.out {
+                    way.revealed.push(self.uuid_class.clone());
+                }
+                token::uuid::format(other, out);
+                Ok(true)
+            }
+            None => {
+                way.stayed += 1;
+                out.push_str(uuid);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Any URI as a whole.
+    fn other_uri(&self, keys: &ClassKeys, uri: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
+        match uri.strip_prefix(URN) {
+            Some(token) => {
+                let mut plain = String::new();
+                let changed = self.value(keys, token, None, false, &mut plain, way)?;
+                if way.out && changed {
+                    return Err(Code::LookAlike); // the prefix is reserved for tokens
+                }
+                if !changed {
+                    out.push_str(URN);
+                }
+                out.push_str(&plain);
+                Ok(changed)
+            }
+            None if way.out => {
+                out.push_str(URN);
+                self.value(keys, uri, None, false, out, way)
+            }
+            None => {
+                out.push_str(uri);
+                Ok(false)
+            }
+        }
+    }
+
+    /// A uri, url or anything else that may name a resource or may not.
+    pub(super) fn uri(&self, keys: &ClassKeys, text: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
+        match Reference::parse(self.rules.release, text) {
+            Ok(Reference::UrnUuid(_) | Reference::Absolute { .. } | Reference::Relative { .. } | Reference::Fragment(_)) => {
+                self.reference(text, &[], out, way)
+            }
+            _ => self.other_uri(keys, text, out, way),
+        }
+    }
+
+    /// `Identifier.value`: URIs keep their kind, everything else becomes its token.
+    pub(super) fn identifier(&self, keys: &ClassKeys, text: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
+        if let Some(uuid) = text.strip_prefix(URN_UUID)
+            && token::uuid::parse(uuid).is_some()
+        {
+            return self.urn_uuid(uuid, out, way);
+        }
+        if text.starts_with("urn:") || text.starts_with("http://") || text.starts_with("https://") {
+            if !way.out && !text.starts_with(URN) {
+                return self.value(keys, text, None, true, out, way); // minted over there: escaped
+            }
+            return self.other_uri(keys, text, out, way);
+        }
+        self.value(keys, text, None, true, out, way)
+    }
+
+    /// base64Binary.
+    pub(super) fn base64(&self, keys: &ClassKeys, text: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
+        if way.out {
+            match keys.recognise_binary(text) {
+                Seen::Token => return Ok(false),
+                Seen::LookAlike => return Err(Code::LookAlike),
+                Seen::Foreign => {}
+            }
+            keys.pseudonymize_binary(&Phi::new(text), out).map_err(|_| Code::ResourceTooLarge)?;
+            return Ok(true);
+        }
+        let Some(permit) = way.permit else { return Ok(false) };
+        match keys.reidentify_binary(text, permit) {
+            Revealed::Plain(phi, _) => {
+                way.revealed.push(keys.class().clone());
+                // Exposed to a caller whose permit allows this class.
+                out.push_str(phi.expose());
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// `Bundle.entry.request.url`.
+    pub(super) fn request_url(&self, method: &str, text: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
+        if text.len() > limits::URL_BYTES_MAX {
+            return Err(Code::BadUrl);
+        }
+        let url = RequestUrl::parse(self.rules.release, method, text).map_err(|_| Code::BadRequestEntry)?;
+        self.rest_url(&url, out, way)
+    }
+
+    /// `Bundle.link.url` coming back: the untrusted side's link is carried as a token, opaque and bound to us, because what its parameters
+    /// mean is the other side's secret and a client must come back through the proxy.
+    pub(super) fn link(&self, text: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
+        if text.starts_with(URN) {
+            return self.other_uri(&self.uris, text, out, way);
+        }
+        let ours = self.bases.iter().find_map(|b| {
+            let rest = text.strip_prefix(b.untrusted.as_str())?;
+            (rest.is_empty() || rest.starts_with(['/', '?'])).then_some((b, rest))
+        });
+        let Some((base, rest)) = ours else {
+            out.push_str(text);
+            return Ok(false);
+        };
+        out.push_str(&base.trusted);
+        out.push_str("?");
+        out.push_str(PAGE);
+        out.push('=');
+        self.links.pseudonymize(&Phi::new(rest), Form::default(), out).map_err(|_| Code::BadUrl)?;
+        Ok(true)
+    }
+
+    // === keys of subjects: as the trusted side spells them ===
+
+    /// The id of a resource as the trusted side knows it. Opened without a permit: it only keys an offset or is compared.
+    pub(super) fn trusted_id(&self, type_name: &str, id: &str, direction: Direction) -> Option<String> {
+        let Some(keys) = self.ids.get(type_name) else { return Some(id.to_owned()) };
+        if let Some(phi) = danger::open(keys, id) {
+            return Some(phi.expose().to_owned());
+        }
+        if direction == Direction::Out {
+            return Some(id.to_owned());
+        }
+        let mut escaped = String::new();
+        keys.escape(id, Some(limits::FOREIGN_ID_CHARS_MAX), &mut escaped).ok()?;
+        Some(escaped)
+    }
+
+    /// The bare UUID of a `urn:uuid:`.
+    pub(super) fn trusted_uuid(&self, text: &str, direction: Direction) -> Option<String> {
+        let uuid = text.strip_prefix(URN_UUID)?;
+        match direction {
+            Direction::Out => token::uuid::parse(uuid).map(|_| uuid.to_owned()),
+            Direction::Back => {
+                let mut trusted = String::new();
+                token::uuid::format(danger::open_uuid(self.keys.uuids(), token::uuid::parse(uuid)?), &mut trusted);
+                Some(trusted)
+            }
+        }
+    }
+
+    /// The key of the patient whom a reference names. `None`: not a patient, or none that has a key.
+    pub(super) fn subject_key(&self, text: &str, direction: Direction) -> Option<String> {
+        match Reference::parse(self.rules.release, text).ok()? {
+            Reference::Relative { resource_type: "Patient", id, .. } => self.trusted_id("Patient", id, direction),
+            Reference::Absolute { base, resource_type: "Patient", id, .. } => {
+                self.other_base(base, direction == Direction::Out)?;
+                self.trusted_id("Patient", id, direction)
+            }
+            Reference::UrnUuid(_) => self.trusted_uuid(text, direction),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Refusals: an honest no that names whose fault it is, where, and what to do; never a value.
+//!
+//! Every way in which a message can fail to cross has one [`Code`]. Its words for people are here and nowhere else; the
+//! command line prints them (contract §3) and the proxy answers them as an OperationOutcome.
+
+use std::fmt;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $what:literal, $advice:literal;)*) => {
+        /// Why a message was refused. Stable: other programs rely on the text.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// Every code, for documentation and completeness tests.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The stable text, as in `refused[bad-json]`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$name => $text,)* }
+            }
+
+            /// What happened.
+            pub fn what(self) -> &'static str {
+                match self { $(Code::$name => $what,)* }
+            }
+
+            /// What to do.
+            pub fn advice(self) -> &'static str {
+                match self { $(Code::$name => $advice,)* }
+            }
+
+            /// The HTTP status of a request that is refused so.
+            pub fn http_status(self) -> u16 {
+                match self { $(Code::$name => $status,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Not JSON by RFC 8259.
+    BadJson = "bad-json", 400, "the text is not JSON (RFC 8259)", "send well-formed JSON";
+    /// Ends in the middle.
+    Truncated = "truncated", 400, "the input ends in the middle", "send the whole message";
+    /// Something after the end.
+    Trailing = "trailing", 400, "there is text after the end of the message", "send one message; NDJSON needs its own format";
+    /// Not UTF-8.
+    BadUtf8 = "bad-utf8", 400, "the text is not UTF-8", "send UTF-8 without a byte order mark";
+    /// A surrogate half on its own.
+    BadText = "bad-text", 400, "a string holds half of a surrogate pair", "send whole characters";
+    /// One name twice in an object.
+    DuplicateKey = "duplicate-key", 400, "a member name occurs twice in one object", "send each member once";
+    /// A name that differs from a known one only in case.
+    KeyCase = "key-case", 400, "a member name differs from a defined one only in upper and lower case", "spell names as FHIR does";
+    /// Nested too deep.
+    TooDeep = "too-deep", 400, "objects or arrays are nested too deep", "flatten the message; the limit is in docs/errors.md";
+    /// Resources in resources too deep.
+    TooDeepResources = "too-deep-resources", 400, "resources are nested in resources too deep", "send nested Bundles on their own";
+    /// Too many members.
+    TooManyMembers = "too-many-members", 400, "an object has too many members", "split the message";
+    /// One resource over the bound.
+    ResourceTooLarge = "resource-too-large", 413, "one resource is larger than the limit", "split it, or send large attachments as Binary by reference; put resourceType first in a Bundle";
+    /// No resourceType.
+    NoResourceType = "no-resource-type", 400, "an object that must be a resource has no resourceType", "send FHIR resources";
+    /// Resource type not of the release.
+    UnknownType = "unknown-type", 422, "the resource type is not defined in this release", "check the release of the rule file";
+    /// Element not of the release.
+    UnknownElement = "unknown-element", 422, "an element is not defined in this release", "remove it, send it as an extension, or set `unknown: remove`";
+    /// JSON form does not fit the type.
+    WrongForm = "wrong-form", 422, "a value has not the JSON form that its FHIR type requires", "send strings, numbers, arrays and objects as the release defines them";
+    /// Empty object or array.
+    Empty = "empty", 422, "an object or array is empty, which FHIR forbids", "leave the element out";
+    /// modifierExtension without a rule.
+    ModifierExtension = "modifier-extension", 422, "a modifierExtension that no rule names changes the meaning of the resource", "name it in the rule file, or send the resource without it";
+    /// Date not of FHIR's form.
+    BadDate = "bad-date", 422, "a date that must be shifted is not a FHIR date", "send YYYY, YYYY-MM, YYYY-MM-DD or a dateTime with zone";
+    /// The shifted date leaves the calendar.
+    ShiftRange = "shift-range", 422, "a shifted date would leave years 0001 to 9999 or become a sentinel date", "correct the date, or use a smaller `days`";
+    /// Dates without exactly one subject.
+    NoSubject = "no-subject", 422, "dates need a resource with exactly one subject", "name the patient, or choose another `no_subject` in the rule file";
+    /// Reference of unknown shape.
+    BadReference = "bad-reference", 422, "a reference or URL has a shape that cannot be examined", "use Type/id, urn:uuid, an absolute URL, #id or Type?identifier=system|value";
+    /// An id FHIR does not allow.
+    BadId = "bad-id", 422, "an id is not a FHIR id", "1 to 64 characters of A-Z a-z 0-9 - .";
+    /// An id that does not fit a token.
+    IdTooLong = "id-too-long", 422, "an id is too long to become a token of 64 characters", "ids up to 36 characters always fit; shorten it or see `overflow`";
+    /// A foreign id that does not fit an escape.
+    ForeignIdTooLong = "foreign-id-too-long", 502, "the other side minted an id too long to be shown", "have it mint ids of at most 52 characters";
+    /// Looks like a token of ours but does not verify.
+    LookAlike = "look-alike", 422, "a value looks like a token of this proxy but is not one of this domain and class", "send the original value, or a token from this domain at its own place";
+    /// A body that already bears a seal.
+    Sealed = "sealed", 422, "the resource bears a seal: its dates are shifted already", "read it as a caller who may unshift, or leave the resource unchanged";
+    /// A search that pseudonyms cannot answer.
+    SearchUnanswerable = "search-unanswerable", 422, "a search parameter asks for something that pseudonyms cannot answer", "search by _id, identifier or reference";
+    /// A search parameter nobody knows.
+    SearchUnknown = "search-unknown", 400, "a search parameter is not defined in this release, or its form cannot be examined", "check its spelling; see docs/errors.md";
+    /// A URL of unknown shape.
+    BadUrl = "bad-url", 400, "the URL has no shape of FHIR's REST interface that can be examined", "use [type]/[id], [type]?search, [type]/_search, or the base";
+    /// An operation that is not on the list.
+    OperationRefused = "operation-refused", 403, "this operation is not allowed through the proxy", "use read, search, create, update, delete, batch or transaction";
+    /// Bundle entry that is a request of unknown kind.
+    BadRequestEntry = "bad-request-entry", 422, "a Bundle entry's request cannot be examined", "send method and url as FHIR defines them";
+}
+
+/// A refused message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub code: Code,
+    /// Element path of schema names and indexes; what no schema knows is `?`.
+    pub path: String,
+    /// Offset in the input, in bytes from 0.
+    pub byte: u64,
+}
+
+impl Refusal {
+    /// A refusal of something without a place in a body: a URL, a header.
+    pub fn of(code: Code, place: &'static str) -> Self {
+        Refusal { code, path: place.to_owned(), byte: 0 }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal { code, path, byte } = self;
+        let path = if path.is_empty() { "?" } else { path };
+        write!(f, "refused[{}] at {path}, byte {byte}: {}; help: {}", code.as_str(), code.what(), code.advice())
+    }
+}
+
+impl std::error::Error for Refusal {}

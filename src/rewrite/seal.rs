@@ -1,0 +1,58 @@
+//! The seal: the only thing that unshifts a date (design §4).
+//!
+//! A resource with shifted dates carries one `meta.tag` coding whose code is a token of class `seal` over
+//! `1 PACK OFFSETS SUBJECT`. It says which offsets were used, so that a subject's id assigned later, another window of days or another
+//! pack never makes a wrong date out of a right one.
+
+use super::engine::Engine;
+use crate::action::shift::Offset;
+use crate::secret::Phi;
+use crate::token::{Form, danger};
+
+/// The system of the coding.
+pub const SYSTEM: &str = "urn:cryptonym:seal";
+
+/// Offsets in days by kind, in the order of [`Offset::ALL`].
+pub type Offsets = [Option<i32>; 3];
+
+/// What a seal says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal {
+    /// Offsets used.
+    pub offsets: Offsets,
+    /// The subject's key; empty where the resource had an offset of its own.
+    pub subject: String,
+}
+
+impl Seal {
+    /// The coding's code.
+    pub fn write(&self, engine: &Engine, out: &mut String) {
+        let mut text = format!("1 {} ", engine.rules.name);
+        for (kind, offset) in Offset::ALL.iter().zip(self.offsets) {
+            if let Some(days) = offset {
+                text.push_str(&format!("{}{days},", kind.letter()));
+            }
+        }
+        text.push(' ');
+        text.push_str(&self.subject);
+        let sealed = engine.seals.pseudonymize(&Phi::new(text), Form::default(), out);
+        sealed.expect("a pack name, three numbers and an id of at most 64 characters fit a token");
+    }
+
+    /// Reads a code. `None`: not a seal of this domain.
+    pub fn read(engine: &Engine, code: &str) -> Option<Seal> {
+        // Opened without a permit: offsets are applied only where the permit allows class `seal`, the subject is only compared.
+        let text = danger::open(&engine.seals, code)?;
+        let mut parts = text.expose().splitn(4, ' ');
+        if parts.next() != Some("1") {
+            return None;
+        }
+        let (_pack, written, subject) = (parts.next()?, parts.next()?, parts.next()?);
+        let mut offsets = Offsets::default();
+        for item in written.split_terminator(',') {
+            let at = Offset::ALL.iter().position(|k| item.starts_with(k.letter()))?;
+            offsets[at] = Some(item[1..].parse().ok()?);
+        }
+        Some(Seal { offsets, subject: subject.to_owned() })
+    }
+}

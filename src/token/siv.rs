@@ -1,0 +1,152 @@
+//! AES-SIV (RFC 5297): deterministic authenticated encryption, the cipher of every token.
+//!
+//! Why not crate `aes-siv`: it expands the CTR key again on every call, computes S2V from its first component each time, and needs
+//! `&mut self`, so it cannot be shared by threads without a lock. A resource has dozens of tokens under the same key and
+//! leading components; here these are folded once. The AES beneath is crate `aes`.
+//! `tests/vectors.rs` holds this page to the RFC, to Wycheproof, and to that crate over random input.
+//!
+//! Blocks are `u128`, most significant byte first, as the RFC writes its doubling. Nothing here branches on a secret.
+
+use aes::cipher::consts::U16;
+use aes::cipher::{BlockCipherEncrypt, BlockSizeUser, KeyInit};
+use std::fmt;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Bytes that SIV adds before the ciphertext: the synthetic IV, which is also the authentication tag.
+pub const SIV_BYTES: usize = 16;
+
+const BLOCK_BYTES: usize = 16;
+
+/// Counter blocks encrypted at a time: as many as the AES units of today's processors keep in flight.
+const STRIDE_BLOCKS: usize = 8;
+
+/// One key, with the leading S2V components already folded in. Wiped on drop, shared by threads without a lock.
+#[derive(Clone)]
+pub struct Siv<C> {
+    mac: C,
+    ctr: C,
+    /// CMAC's subkeys (RFC 4493 section 2.3), for a whole and for a padded last block.
+    k1: u128,
+    k2: u128,
+    /// `D` of S2V after the leading components.
+    folded: u128,
+}
+
+impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
+    /// `K1 || K2 = key` (RFC 5297 section 2.6), and `D` over `leading` (section 2.4). `None`: the key is not two keys of this cipher.
+    pub fn new(key: &[u8], leading: &[&[u8]]) -> Option<Self> {
+        let (k1, k2) = key.split_at(key.len() / 2);
+        let (mac, ctr) = (C::new_from_slice(k1).ok()?, C::new_from_slice(k2).ok()?);
+        let l = encrypt(&mac, 0);
+        let mut siv = Siv { mac, ctr, k1: double(l), k2: double(double(l)), folded: 0 };
+        siv.folded = siv.cmac(&[0; BLOCK_BYTES]);
+        siv.folded = siv.fold(leading);
+        Some(siv)
+    }
+
+    /// `V || C` where `V = S2V(leading.., components.., plaintext)`, `C = CTR(V, plaintext)`; RFC 5297 section 2.6.
+    /// Deterministic on purpose: equal input gives equal output. The RFC allows 126 components in all; callers pass a handful.
+    pub fn seal(&self, components: &[&[u8]], plaintext: &[u8]) -> Vec<u8> {
+        let mut sealed = Vec::with_capacity(SIV_BYTES + plaintext.len());
+        sealed.extend([0; SIV_BYTES]);
+        sealed.extend(plaintext);
+        let (siv, text) = sealed.split_at_mut(SIV_BYTES);
+        let v = self.s2v(components, text);
+        siv.copy_from_slice(&v.to_be_bytes());
+        self.xor_keystream(v, text);
+        sealed
+    }
+
+    /// The plaintext of `V || C`, or nothing where `V` is not `S2V(leading.., components.., plaintext)`; RFC 5297 section 2.7.
+    /// The comparison takes constant time; what does not verify is wiped.
+    pub fn open(&self, components: &[&[u8]], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (siv, text) = sealed.split_first_chunk::<SIV_BYTES>()?;
+        let mut text = Zeroizing::new(text.to_vec());
+        self.xor_keystream(u128::from_be_bytes(*siv), &mut text);
+        let v = self.s2v(components, &mut text);
+        bool::from(v.to_be_bytes().ct_eq(siv)).then_some(text)
+    }
+
+    /// `D = dbl(D) xor CMAC(component)` for each component; RFC 5297 section 2.4.
+    fn fold(&self, components: &[&[u8]]) -> u128 {
+        components.iter().fold(self.folded, |d, component| double(d) ^ self.cmac(component))
+    }
+
+    /// `S2V`; RFC 5297 section 2.4. The text is changed for a moment (`xorend`) and comes back as it was.
+    fn s2v(&self, components: &[&[u8]], text: &mut [u8]) -> u128 {
+        let d = self.fold(components);
+        match text.len().checked_sub(BLOCK_BYTES) {
+            None => encrypt(&self.mac, double(d) ^ pad(text) ^ self.k1),
+            Some(end) => {
+                let kept = pad(&text[end..]);
+                text[end..].copy_from_slice(&(kept ^ d).to_be_bytes());
+                let v = self.cmac(text);
+                text[end..].copy_from_slice(&kept.to_be_bytes());
+                v
+            }
+        }
+    }
+
+    /// `AES-CMAC(K1, message)`; RFC 4493 section 2.4.
+    fn cmac(&self, message: &[u8]) -> u128 {
+        let whole_before_last = message.len().saturating_sub(1) / BLOCK_BYTES;
+        let (before, last) = message.split_at(whole_before_last * BLOCK_BYTES);
+        let x = before.chunks_exact(BLOCK_BYTES).fold(0, |x, block| encrypt(&self.mac, x ^ pad(block)));
+        let subkey = if last.len() == BLOCK_BYTES { self.k1 } else { self.k2 };
+        encrypt(&self.mac, x ^ pad(last) ^ subkey)
+    }
+
+    /// Counter mode from `V` with the top bit of its last two 32-bit words cleared; RFC 5297 section 2.5.
+    fn xor_keystream(&self, v: u128, text: &mut [u8]) {
+        let mut counter = v & !(1 << 63) & !(1 << 31);
+        for stride in text.chunks_mut(STRIDE_BLOCKS * BLOCK_BYTES) {
+            let count = stride.len().div_ceil(BLOCK_BYTES);
+            let mut blocks = [aes::Block::default(); STRIDE_BLOCKS];
+            for block in &mut blocks[..count] {
+                *block = counter.to_be_bytes().into();
+                counter = counter.wrapping_add(1);
+            }
+            self.ctr.encrypt_blocks(&mut blocks[..count]);
+            for (text, key) in stride.chunks_mut(BLOCK_BYTES).zip(&blocks) {
+                text.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
+            }
+        }
+    }
+}
+
+impl<C> Drop for Siv<C> {
+    fn drop(&mut self) {
+        // The two ciphers wipe themselves (crate aes, feature zeroize).
+        self.k1.zeroize();
+        self.k2.zeroize();
+        self.folded.zeroize();
+    }
+}
+
+impl<C> fmt::Debug for Siv<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Siv(..)")
+    }
+}
+
+fn encrypt<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>>(cipher: &C, block: u128) -> u128 {
+    let mut block = block.to_be_bytes().into();
+    cipher.encrypt_block(&mut block);
+    u128::from_be_bytes(block.into())
+}
+
+/// Doubling in GF(2^128); RFC 5297 section 2.3.
+fn double(block: u128) -> u128 {
+    (block << 1) ^ ((block >> 127) * 0x87)
+}
+
+/// At most 16 bytes as a block: a shorter one is followed by one set bit (RFC 4493 section 2.4, `padding`).
+fn pad(bytes: &[u8]) -> u128 {
+    let mut block = [0; BLOCK_BYTES];
+    block[..bytes.len()].copy_from_slice(bytes);
+    if let Some(stop) = block.get_mut(bytes.len()) {
+        *stop = 0x80;
+    }
+    u128::from_be_bytes(block)
+}
