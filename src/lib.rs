@@ -7,10 +7,14 @@ pub mod audit;
 pub mod batch;
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "proxy")]
+pub mod config;
 pub mod fhir;
 pub mod limits;
 pub mod names;
 pub mod policy;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 pub mod rewrite;
 pub mod rules;
 pub mod secret;

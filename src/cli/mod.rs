@@ -4,6 +4,8 @@ pub mod check;
 pub mod convert;
 pub mod keys;
 pub mod packs;
+#[cfg(feature = "proxy")]
+pub mod run;
 mod say;
 
 pub use say::{complain, tell};
