@@ -12,7 +12,7 @@ use crate::policy::{Grant, Policy, Reveal};
 use crate::proxy::limits::{self, CONFIG_BYTES_MAX, CONNECTIONS_MAX, TIMEOUT_MAX, Tunable};
 use crate::proxy::settings::{Credentials, KnownCaller, Listener, ListenerTls, Mark, Route, Settings, Upstream};
 use crate::proxy::tls;
-use crate::rewrite::{Engine, Options, Overflow};
+use crate::rewrite::{self, Engine, Options, Overflow};
 use crate::rules::Compiled;
 use crate::token::Keyring;
 use serde::Deserialize;
@@ -556,9 +556,8 @@ impl Reader<'_> {
             None => Some(None),
         };
         let overflow = match self.text(route.overflow) {
-            Some(value) => self.read("overflow", value, "write refuse or hash", |text| match text {
+            Some(value) => self.read("overflow", value, "write refuse (hash comes later)", |text| match text {
                 "refuse" => Some(Overflow::Refuse),
-                "hash" => Some(Overflow::Hash),
                 _ => None,
             }),
             None => Some(Overflow::Refuse),
@@ -577,14 +576,16 @@ impl Reader<'_> {
         let (name, path, public_base, upstream) = (name?, path?, public_base?, upstream?);
         let (domain, id_epoch, overflow, credentials) = (domain?, id_epoch?, overflow?, credentials?);
         let (rules, keyring, updates) = (rules?, keyring?, updates?);
-        let upstream_base = Some(format!("{}{}", upstream.origin, upstream.path));
-        let options = Options { id_epoch, overflow, bases: vec![public_base], upstream_base };
-        let engine = Engine::new(rules, keyring, domain, options);
-        let engine = engine.map_err(|mistakes| self.all("rules", line, mistakes)).ok()?;
+        let base =
+            rewrite::Base { trusted: public_base.clone(), untrusted: format!("{}{}", upstream.origin, upstream.path) };
+        let options = Options { id_epoch, overflow, bases: vec![base] };
+        let engine = Engine::new(rules, keyring, &domain, options);
+        let engine = engine.map_err(|mistake| self.wrong(line, mistake, "see the keyring and `id_epoch`")).ok()?;
         Some(Route {
             name: name.as_str().to_owned(),
             host: host.map(|(host, _)| host.to_ascii_lowercase()),
             path,
+            public_base,
             engine: Arc::new(engine),
             upstream,
             credentials,

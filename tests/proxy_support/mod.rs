@@ -125,7 +125,10 @@ pub struct Seen {
     pub target: String,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+    /// Whether its body ended as HTTP ends bodies.
     pub complete: bool,
+    /// Whether it ended at all, in whatever way.
+    pub over: bool,
 }
 
 /// What the upstream answers next. Without one it answers with the last body it was sent.
@@ -229,6 +232,18 @@ impl Upstream {
         self.seen().pop().expect("a request reached the upstream")
     }
 
+    /// The last request, once it fulfils a condition.
+    pub async fn until(&self, fulfilled: impl Fn(&Seen) -> bool) -> Seen {
+        let started = std::time::Instant::now();
+        loop {
+            if let Some(seen) = self.seen().pop().filter(&fulfilled) {
+                return seen;
+            }
+            assert!(started.elapsed() < Duration::from_secs(20), "the upstream never saw it");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Every byte that came in, in clear.
     pub fn raw(&self) -> Vec<u8> {
         self.record.raw.lock().unwrap().clone()
@@ -248,6 +263,7 @@ async fn answer(record: Arc<Record>, request: Request<Incoming>) -> Result<Respo
             headers: parts.headers,
             body: vec![],
             complete: false,
+            over: false,
         });
         seen.len() - 1
     };
@@ -263,7 +279,7 @@ async fn answer(record: Arc<Record>, request: Request<Incoming>) -> Result<Respo
     };
     let whole = {
         let mut seen = record.seen.lock().unwrap();
-        seen[index].complete = complete;
+        (seen[index].complete, seen[index].over) = (complete, true);
         Bytes::from(seen[index].body.clone())
     };
     if !whole.is_empty() {
@@ -608,12 +624,14 @@ pub fn parse(text: &str, folder: &Path) -> Result<proxy::settings::Settings, Vec
     )
 }
 
+/// Stands for a pack: one that loses data, or one that loses nothing.
 fn rules(name: &str) -> Compiled {
-    Compiled::stub(name == "lossy")
+    let pack = if name == "lossy" { "fhir-r4-pseudonymized" } else { "fhir-r4-reversible" };
+    Compiled::new(cryptonym::rules::packs::embedded(pack).unwrap()).unwrap()
 }
 
 fn keyring() -> Keyring {
-    Keyring::parse("kind: Keyring").unwrap()
+    Keyring::generate([7; 32], "2026-11-23T10:00:00Z")
 }
 
 pub fn request(method: &str, target: &str) -> http::request::Builder {
