@@ -61,6 +61,8 @@ async fn callers_are_told_by_dns_name_spiffe_id_or_common_name_and_purpose_count
         (Some("lab"), Some("HRESCH"), true),
         (Some("lab"), Some("not a purpose"), false),
         (Some("desk"), Some("HRESCH"), false),
+        (Some("desk"), Some("HOPERAT"), true),
+        (Some("clerks"), Some("HOPERAT"), false),
         (Some("stranger"), Some("HRESCH"), false),
         (Some("both"), Some("HRESCH"), false),
         (None, Some("HRESCH"), false),
@@ -565,6 +567,10 @@ async fn a_long_revealed_answer_is_recorded_batch_by_batch() {
     assert_eq!(got.text().matches("real-1").count(), lines / 10 * 10);
     let recorded = world.audit_lines().len();
     assert!((2..=12).contains(&recorded), "{recorded} lines for a megabyte");
+    let text = std::fs::read(world.pki.folder.join("audit.jsonl")).unwrap();
+    let lines = text.split(|&b| b == b'\n').filter(|line| !line.is_empty());
+    let chain = cryptonym::audit::verify(cryptonym::audit::Chain::start(), lines).unwrap();
+    assert_eq!(chain.lines() as usize, recorded, "one chain over all batches");
 }
 
 #[tokio::test]

@@ -58,12 +58,14 @@ impl Pki {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         std::fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
-        let leaf = |name: &str, sans: Vec<SanType>, common_name: Option<&str>, usage| {
+        let leaf = |name: &str, sans: Vec<SanType>, common_names: &[&str], usage| {
             let mut params = CertificateParams::new(vec![]).unwrap();
             params.subject_alt_names = sans;
             params.distinguished_name = Default::default();
-            if let Some(common_name) = common_name {
-                params.distinguished_name.push(DnType::CommonName, common_name);
+            // rcgen keeps one value of a type, so a second common name goes by its object identifier.
+            let types = [DnType::CommonName, DnType::CustomDnType(vec![2, 5, 4, 3])];
+            for (kind, common_name) in types.into_iter().zip(common_names) {
+                params.distinguished_name.push(kind, *common_name);
             }
             params.extended_key_usages = vec![usage];
             let key = KeyPair::generate().unwrap();
@@ -74,12 +76,13 @@ impl Pki {
         let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
         let uri = |name: &str| SanType::URI(name.try_into().unwrap());
         use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
-        leaf("server", vec![dns("localhost"), SanType::IpAddress([127, 0, 0, 1].into())], None, ServerAuth);
-        leaf("ward", vec![dns("ward.example")], None, ClientAuth);
-        leaf("lab", vec![uri("spiffe://hospital.example/lab")], None, ClientAuth);
-        leaf("desk", vec![], Some("front desk"), ClientAuth);
-        leaf("stranger", vec![dns("stranger.example")], Some("ward"), ClientAuth);
-        leaf("both", vec![dns("ward.example"), uri("spiffe://hospital.example/lab")], None, ClientAuth);
+        leaf("server", vec![dns("localhost"), SanType::IpAddress([127, 0, 0, 1].into())], &[], ServerAuth);
+        leaf("ward", vec![dns("ward.example")], &[], ClientAuth);
+        leaf("lab", vec![uri("spiffe://hospital.example/lab")], &[], ClientAuth);
+        leaf("desk", vec![], &["front desk"], ClientAuth);
+        leaf("clerks", vec![], &["front desk", "back desk"], ClientAuth);
+        leaf("stranger", vec![dns("stranger.example")], &["ward"], ClientAuth);
+        leaf("both", vec![dns("ward.example"), uri("spiffe://hospital.example/lab")], &[], ClientAuth);
         Pki { folder }
     }
 
@@ -605,6 +608,7 @@ callers:
   - {{name: desk, match: {{subject: front desk}}}}
 grants:
   - {{callers: [ward], reidentify: {{"*": plain}}}}
+  - {{callers: [desk], reidentify: {{"*": plain}}, purposes: [HOPERAT]}}
   - {{callers: [lab], reidentify: {{"*": plain}}, purposes: [HRESCH]}}
 {file}
 "#
