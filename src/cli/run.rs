@@ -138,7 +138,7 @@ fn log_to_stderr() {
     let _ = tracing::subscriber::set_global_default(subscriber); // a second start in one process keeps the first
 }
 
-fn with_sources<T>(folder: &Path, load: impl FnOnce(&Sources<'_>) -> T) -> T {
+pub(crate) fn with_sources<T>(folder: &Path, load: impl FnOnce(&Sources<'_>) -> T) -> T {
     load(&Sources {
         rules: &super::packs::load,
         keyring: &super::keys::load,
