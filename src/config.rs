@@ -556,15 +556,10 @@ impl Reader<'_> {
             None => Some(None),
         };
         let overflow = match self.text(route.overflow) {
-            Some(value) => self.read(
-                "overflow",
-                value,
-                "write refuse (hash is not supported by this version)",
-                |text| match text {
-                    "refuse" => Some(Overflow::Refuse),
-                    _ => None,
-                },
-            ),
+            Some(value) => self.read("overflow", value, "write refuse (hash comes later)", |text| match text {
+                "refuse" => Some(Overflow::Refuse),
+                _ => None,
+            }),
             None => Some(Overflow::Refuse),
         };
         let credentials = self.credentials(route.credentials);
@@ -581,14 +576,16 @@ impl Reader<'_> {
         let (name, path, public_base, upstream) = (name?, path?, public_base?, upstream?);
         let (domain, id_epoch, overflow, credentials) = (domain?, id_epoch?, overflow?, credentials?);
         let (rules, keyring, updates) = (rules?, keyring?, updates?);
-        let base = rewrite::Base { trusted: public_base, untrusted: format!("{}{}", upstream.origin, upstream.path) };
+        let base =
+            rewrite::Base { trusted: public_base.clone(), untrusted: format!("{}{}", upstream.origin, upstream.path) };
         let options = Options { id_epoch, overflow, bases: vec![base] };
         let engine = Engine::new(rules, keyring, &domain, options);
-        let engine = engine.map_err(|mistake| self.all("keyring", line, vec![mistake])).ok()?;
+        let engine = engine.map_err(|mistake| self.wrong(line, mistake, "see the keyring and `id_epoch`")).ok()?;
         Some(Route {
             name: name.as_str().to_owned(),
             host: host.map(|(host, _)| host.to_ascii_lowercase()),
             path,
+            public_base,
             engine: Arc::new(engine),
             upstream,
             credentials,

@@ -2,17 +2,13 @@
 //!
 //! Thin glue: what is checked stands in `config`, what happens in `proxy`. Nothing is bound before everything was checked.
 
-use super::{keys, packs};
 use crate::config::{self, Mistake, Sources};
 use crate::proxy;
 use std::future::Future;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-
-/// Configuration, rules or keys invalid or missing (contract §3; EX_CONFIG of sysexits).
-const EXIT_CONFIG: u8 = 78;
 
 /// A first try without a file: one plain listener on loopback, one route, no caller who may reveal.
 #[derive(Debug, Clone)]
@@ -51,8 +47,8 @@ pub fn run_flags(flags: &Flags) -> ExitCode {
 pub fn check(config: &Path) -> ExitCode {
     let folder = config.parent().unwrap_or(Path::new(""));
     match with_sources(folder, |sources| config::load(config, sources)) {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(mistakes) => complain(&config.display().to_string(), &mistakes),
+        Ok(_) => ExitCode::from(super::DONE),
+        Err(mistakes) => mistaken(&config.display().to_string(), &mistakes),
     }
 }
 
@@ -88,7 +84,7 @@ fn start(
 ) -> ExitCode {
     let settings = match with_sources(folder, load) {
         Ok(settings) => settings,
-        Err(mistakes) => return complain(name, &mistakes),
+        Err(mistakes) => return mistaken(name, &mistakes),
     };
     log_to_stderr();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -96,8 +92,8 @@ fn start(
         Err(error) => return failed(&error),
     };
     match runtime.block_on(serve(settings)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(true) => ExitCode::from(super::DONE),
+        Ok(false) => ExitCode::from(super::REFUSED),
         Err(error) => failed(&error),
     }
 }
@@ -144,25 +140,24 @@ fn log_to_stderr() {
 
 pub(crate) fn with_sources<T>(folder: &Path, load: impl FnOnce(&Sources<'_>) -> T) -> T {
     load(&Sources {
-        rules: &packs::load,
-        keyring: &keys::load,
+        rules: &super::packs::load,
+        keyring: &super::keys::load,
         variable: &|name| std::env::var(name).ok(),
         folder: if folder.as_os_str().is_empty() { Path::new(".") } else { folder },
     })
 }
 
-fn complain(name: &str, mistakes: &[Mistake]) -> ExitCode {
-    let mut stderr = io::stderr().lock();
+fn mistaken(name: &str, mistakes: &[Mistake]) -> ExitCode {
     for mistake in mistakes {
-        let _ = writeln!(stderr, "{name}: {mistake}"); // a closed stderr has no reader to miss it
+        super::complain(format_args!("{name}: {mistake}"));
     }
-    let _ = writeln!(stderr, "{} mistakes; nothing was started", mistakes.len());
-    ExitCode::from(EXIT_CONFIG)
+    super::complain(format_args!("{} mistakes; nothing was started", mistakes.len()));
+    ExitCode::from(super::CONFIG)
 }
 
 fn failed(error: &io::Error) -> ExitCode {
-    let _ = writeln!(io::stderr(), "the proxy cannot start: {error}; help: check addresses and the audit file");
-    ExitCode::FAILURE
+    super::complain(format_args!("the proxy cannot start: {error}; help: check addresses and the audit file"));
+    ExitCode::from(super::REFUSED)
 }
 
 #[cfg(test)]

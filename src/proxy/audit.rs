@@ -10,6 +10,7 @@ use super::respond::{Failure, OwnError};
 use crate::audit::{Chain, Outcome, Record};
 use crate::names::{Caller, Class, Purpose};
 use crate::policy::Permit;
+use crate::rewrite::Report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -23,31 +24,33 @@ use tokio::sync::{mpsc, oneshot};
 pub struct Reveal {
     caller: Caller,
     purpose: Option<Purpose>,
-    route: String,
-    method: &'static str,
+    occasion: Occasion,
     batch: u64,
     classes: BTreeMap<Class, u64>,
     subjects: BTreeSet<String>,
 }
 
+/// On what occasion: words from configuration and of this program only.
+#[derive(Debug, Clone)]
+pub struct Occasion {
+    /// Name of the route.
+    pub route: String,
+    /// Method of the request.
+    pub method: &'static str,
+    /// FHIR interaction, as far as method and path tell it.
+    pub interaction: &'static str,
+}
+
 impl Reveal {
-    /// Values that the rewriter revealed under a permit.
-    pub fn new(
-        permit: &Permit,
-        route: &str,
-        method: &'static str,
-        batch: u64,
-        classes: BTreeMap<Class, u64>,
-        subjects: BTreeSet<String>,
-    ) -> Reveal {
+    /// Values that the rewriter revealed under a permit, in the `batch`th batch of an exchange.
+    pub fn new(permit: &Permit, occasion: &Occasion, batch: u64, report: Report) -> Reveal {
         Reveal {
             caller: permit.caller().clone(),
             purpose: permit.purpose().cloned(),
-            route: route.to_owned(),
-            method,
+            occasion: occasion.clone(),
             batch,
-            classes,
-            subjects,
+            classes: report.reveals,
+            subjects: report.subjects,
         }
     }
 
@@ -164,15 +167,15 @@ impl Writer {
 
     fn write(&mut self, batch: &[Waiting]) -> io::Result<()> {
         let mut chain = self.chain.clone();
-        let mut lines = String::new();
+        let (mut lines, now) = (String::new(), jiff::Timestamp::now().to_string());
         for Waiting { reveal, .. } in batch {
             lines.push_str(&chain.line(&Record {
-                time: &jiff::Timestamp::now().to_string(),
+                time: &now,
                 caller: &reveal.caller,
                 purpose: reveal.purpose.as_ref(),
-                route: &reveal.route,
-                method: reveal.method,
-                interaction: "exchange",
+                route: &reveal.occasion.route,
+                method: reveal.occasion.method,
+                interaction: reveal.occasion.interaction,
                 outcome: Outcome::Revealed,
                 reveals: &reveal.classes,
                 subjects: &reveal.subjects,

@@ -4,17 +4,15 @@
 //! late yields an error, never an end: hyper then leaves out the last chunk (HTTP/1) or resets the stream (HTTP/2), so no
 //! peer can take half a message for a whole one. Nothing is spawned: if nobody reads, nothing is read.
 
-use super::audit::{Audit, Reveal};
+use super::audit::{Audit, Occasion, Reveal};
 use super::limits::{BATCH_BYTES, BODY_STALL_TIMEOUT};
 use super::metrics::{Direction, Metrics};
 use super::respond::{CallerError, Failure, OwnError, UpstreamError};
-use crate::names::Class;
 use crate::policy::Permit;
-use crate::rewrite::Rewriter;
+use crate::rewrite::{Report, Rewriter};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -101,33 +99,24 @@ pub struct Recorder {
     pub audit: Audit,
     /// Under which permit.
     pub permit: Arc<Permit>,
-    /// On which route.
-    pub route: String,
-    /// Of which request.
-    pub method: &'static str,
-    /// Whether the head that goes before the body reveals too.
-    pub head: bool,
-    /// Records of this exchange so far.
-    pub batch: u64,
+    /// On what occasion.
+    pub occasion: Occasion,
+    /// What the head that goes before the body reveals, until it is recorded.
+    pub head: Report,
+    /// Records so far.
+    pub batches: u64,
 }
 
 impl Recorder {
-    /// Records what the head shows, unless a record of the body already did. The rewriter counts only what stands in bodies.
+    /// Records what the head shows, unless a record of the body already did.
     pub async fn head(&mut self) -> Result<(), Failure> {
-        let mut classes = BTreeMap::new();
-        self.take_head(&mut classes);
-        if classes.is_empty() { Ok(()) } else { self.record(classes, BTreeSet::new()).await }
+        let head = std::mem::take(&mut self.head);
+        if head.reveals_anything() { self.record(head).await } else { Ok(()) }
     }
 
-    fn take_head(&mut self, classes: &mut BTreeMap<Class, u64>) {
-        if std::mem::take(&mut self.head) {
-            classes.insert(Class::new("header.location").expect("a name by its characters"), 1);
-        }
-    }
-
-    fn record(&mut self, classes: BTreeMap<Class, u64>, subjects: BTreeSet<String>) -> Recording {
-        let reveal = Reveal::new(&self.permit, &self.route, self.method, self.batch, classes, subjects);
-        self.batch += 1;
+    fn record(&mut self, report: Report) -> Recording {
+        let reveal = Reveal::new(&self.permit, &self.occasion, self.batches, report);
+        self.batches += 1;
         let audit = self.audit.clone();
         Box::pin(async move { audit.record(reveal).await })
     }
@@ -327,14 +316,14 @@ impl Rewriting {
         if self.finished
             && let Some(recorder) = &mut self.recorder
         {
-            recorder.take_head(&mut report.reveals); // still set only if the whole body was held behind its head
+            report.add(std::mem::take(&mut recorder.head)); // still there only if the whole body was held behind its head
         }
-        let record: Recording = if report.reveals.is_empty() {
-            Box::pin(std::future::ready(Ok(())))
-        } else {
+        let record: Recording = if report.reveals_anything() {
             // Without a recorder there was no permit, and without a permit nothing is revealed; if it was, it stays here.
             let recorder = self.recorder.as_mut().ok_or(Failure::Own(OwnError::AuditUnwritable))?;
-            recorder.record(report.reveals, report.subjects)
+            recorder.record(report)
+        } else {
+            Box::pin(std::future::ready(Ok(())))
         };
         self.state = State::Recording(record, bytes);
         Ok(())

@@ -40,6 +40,11 @@ pub struct Entry {
 /// Methods that may stand in a label; others are `other`, since a method is the caller's word.
 const METHODS: [&str; 5] = ["GET", "HEAD", "POST", "PUT", "DELETE"];
 
+/// The method, if it is one of ours.
+pub fn method_word(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|known| method == *known).unwrap_or("other")
+}
+
 impl Entry {
     /// An exchange begins.
     pub fn new(shared: &Arc<Shared>, caller: Option<&Caller>, method: &Method) -> Entry {
@@ -49,7 +54,7 @@ impl Entry {
             shared: shared.clone(),
             started: Instant::now(),
             caller: caller.cloned(),
-            method: METHODS.into_iter().find(|known| method == *known).unwrap_or("other"),
+            method: method_word(method),
             route: None,
             status: StatusCode::OK,
             upstream_status: None,

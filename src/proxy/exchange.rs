@@ -4,8 +4,9 @@
 //! what is refused. Nothing crosses except through `hygiene`, `rewrite::url` and a `Rewriter`.
 
 use super::Shared;
+use super::audit::Occasion;
 use super::body::{Outgoing, Patience, Recorder, Rewriting, Upload};
-use super::entry::{Entry, Told};
+use super::entry::{Entry, Told, method_word};
 use super::hygiene::{self, Clean};
 use super::limits::{HOLD_BYTES, LINGER_BYTES_MAX, LINGER_TIMEOUT};
 use super::metrics::Direction;
@@ -73,6 +74,7 @@ struct Plan<'a> {
     permit: Option<Arc<Permit>>,
     target: String,
     headers: HeaderMap,
+    interaction: &'static str,
     deadline: Instant,
 }
 
@@ -94,7 +96,8 @@ fn plan<'a>(
         .map_err(|refusal| Failure::Request(Arc::new(refusal)))?;
     let headers = hygiene::request_headers(route, parts, clean, below, permit.is_some())?;
     let deadline = Instant::now() + route.upstream.whole;
-    Ok(Plan { route, index, permit: permit.map(Arc::new), target, headers, deadline })
+    let interaction = hygiene::interaction(&clean.method, below);
+    Ok(Plan { route, index, permit: permit.map(Arc::new), target, headers, interaction, deadline })
 }
 
 /// The request's body, rewritten. Up to [`HOLD_BYTES`] are held, so that the upstream never hears of a small refused one.
@@ -141,8 +144,9 @@ async fn rewrite_answer(
     let mut recorder = match (&plan.permit, &shared.audit) {
         (Some(permit), Some(audit)) => {
             let (audit, permit) = (audit.clone(), permit.clone());
-            let (route, method) = (route.name.clone(), word(method));
-            Some(Recorder { audit, permit, route, method, head: clean.revealed, batch: 0 })
+            let occasion =
+                Occasion { route: route.name.clone(), method: method_word(method), interaction: plan.interaction };
+            Some(Recorder { audit, permit, occasion, head: clean.report, batches: 0 })
         }
         (Some(_), None) => return Err(Failure::Own(OwnError::AuditUnwritable)),
         (None, _) => None,
@@ -162,19 +166,6 @@ async fn rewrite_answer(
     *response.status_mut() = parts.status;
     *response.headers_mut() = clean.headers;
     Ok(response)
-}
-
-/// A method as a word of ours, for the audit.
-fn word(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        _ => "other",
-    }
 }
 
 /// Takes in a little of a refused body, so that the refusal is not destroyed by the reset of a socket that is closed over

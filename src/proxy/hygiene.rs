@@ -9,7 +9,7 @@ use super::respond::{CallerError, Failure, UpstreamError};
 use super::settings::{Credentials, Route};
 use crate::names::Purpose;
 use crate::policy::Permit;
-use crate::rewrite;
+use crate::rewrite::{self, Report};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request, response};
 use std::sync::Arc;
@@ -239,6 +239,27 @@ pub fn request_headers(
     Ok(to)
 }
 
+/// The FHIR interaction (R4 §2.21.0), as far as method and path tell it: a word for the audit.
+pub fn interaction(method: &Method, below: &str) -> &'static str {
+    let (path, query) = below.split_once('?').unwrap_or((below, ""));
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    match (method.as_str(), segments.as_slice()) {
+        (_, [.., last]) if last.starts_with('$') => "operation",
+        (_, [.., "_search"]) => "search-type",
+        ("GET" | "HEAD", ["metadata"]) => "capabilities",
+        ("GET" | "HEAD", [.., "_history"]) => "history",
+        ("GET" | "HEAD", [.., "_history", _]) => "vread",
+        ("GET" | "HEAD", [_, _]) => "read",
+        ("GET" | "HEAD", [_]) => "search-type",
+        ("GET" | "HEAD", []) => "search-system",
+        ("POST", []) if query.is_empty() => "batch",
+        ("POST", [_]) => "create",
+        ("PUT", _) => "update",
+        ("DELETE", _) => "delete",
+        _ => "other",
+    }
+}
+
 fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -310,8 +331,8 @@ pub struct CleanAnswer {
     pub media: Option<Media>,
     /// Headers for the caller. No length: the body knows its own.
     pub headers: HeaderMap,
-    /// Whether a header shows something that it would not show without the permit.
-    pub revealed: bool,
+    /// What the headers reveal.
+    pub report: Report,
 }
 
 /// Refuses an answer that cannot be read one way, and picks the headers that go on.
@@ -348,8 +369,8 @@ pub fn answer(
         }
         Some(Media::of(from).ok_or(Failure::Upstream(UpstreamError::MediaType))?)
     };
-    let (headers, revealed) = answer_headers(route, from, media.as_ref(), permit)?;
-    Ok(CleanAnswer { media, headers, revealed })
+    let (headers, report) = answer_headers(route, from, media.as_ref(), permit)?;
+    Ok(CleanAnswer { media, headers, report })
 }
 
 fn answer_headers(
@@ -357,9 +378,9 @@ fn answer_headers(
     from: &HeaderMap,
     media: Option<&Media>,
     permit: Option<&Permit>,
-) -> Result<(HeaderMap, bool), Failure> {
+) -> Result<(HeaderMap, Report), Failure> {
     let mut to = HeaderMap::new();
-    let mut revealed = false;
+    let mut report = Report::default();
     if let Some(media) = media {
         to.insert(header::CONTENT_TYPE, media.header());
     }
@@ -379,12 +400,13 @@ fn answer_headers(
         if !from.contains_key(&name) {
             continue;
         }
-        let broken = Failure::Upstream(UpstreamError::Status);
+        let broken = Failure::Upstream(UpstreamError::Location);
         let value = one(from, &name).and_then(|value| value.to_str().ok()).ok_or(broken.clone())?;
-        let mut report = rewrite::Report::default();
         let text = rewrite::url::location(&route.engine, value, permit, &mut report)
             .map_err(|refusal| Failure::Answer(Arc::new(refusal)))?;
-        revealed |= report.reveals_anything();
+        if !leads_here(route, &text) {
+            return Err(broken);
+        }
         to.insert(name, HeaderValue::try_from(text).map_err(|_| broken)?);
     }
     if permit.is_some() {
@@ -393,7 +415,15 @@ fn answer_headers(
     } else {
         to.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     }
-    Ok((to, revealed))
+    Ok((to, report))
+}
+
+/// Whether a URL stays on this route: a client that followed it elsewhere would bypass the proxy.
+fn leads_here(route: &Route, url: &str) -> bool {
+    let below = url.strip_prefix(route.public_base.as_str());
+    let ours = below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
+    let absolute = url.starts_with("//") || url.split(['/', '?', '#']).next().unwrap_or_default().contains(':');
+    ours || !(absolute || url.contains('\\'))
 }
 
 fn weaken(tag: &HeaderValue) -> HeaderValue {

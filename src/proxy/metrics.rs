@@ -39,8 +39,16 @@ pub struct Metrics {
     pub upstream_duration: HistogramVec,
     /// Bytes let go after rewriting, by route and direction.
     pub body_bytes: IntCounterVec,
-    /// Leaves by action, both directions.
+    /// Leaves rewritten, by action, both directions. What is kept is not counted: the rewriter never looks at it.
     pub fields: IntCounterVec,
+    /// Elements removed.
+    pub removed_fields: IntCounter,
+    /// Resources rewritten, both directions.
+    pub resources: IntCounter,
+    /// Resources whose dates could not be unshifted for want of a valid seal.
+    pub unsealed: IntCounter,
+    /// Tokens that stayed tokens for a caller.
+    pub stayed: IntCounter,
     /// Refusals and other failures, by code.
     pub refusals: IntCounterVec,
     /// Revealed values; `outcome` is `revealed` or `withheld` (the record could not be written).
@@ -88,6 +96,14 @@ impl Metrics {
                 &["route", "direction"],
             ),
             fields: counters(&registry, "fields_total", "Leaves by action", &["action"]),
+            removed_fields: counter(&registry, "removed_fields_total", "Elements removed"),
+            resources: counter(&registry, "resources_total", "Resources rewritten"),
+            unsealed: counter(
+                &registry,
+                "unsealed_resources_total",
+                "Resources whose dates stayed shifted: no valid seal",
+            ),
+            stayed: counter(&registry, "tokens_stayed_total", "Tokens not revealed to a caller"),
             refusals: counters(&registry, "refusals_total", "Refusals and other failures", &["code"]),
             reveals: counters(
                 &registry,
@@ -130,9 +146,13 @@ impl Metrics {
 
     /// Adds what the rewriter did. Values revealed are counted apart, when they are.
     pub fn count(&self, report: &Report) {
-        for (action, count) in [("remove", report.removed), ("token", report.tokens), ("shift", report.shifts)] {
+        for (action, count) in [("token", report.tokens), ("shift", report.shifts), ("remove", report.removed)] {
             self.fields.with_label_values(&[action]).inc_by(count);
         }
+        self.removed_fields.inc_by(report.removed);
+        self.resources.inc_by(report.resources);
+        self.unsealed.inc_by(report.unsealed);
+        self.stayed.inc_by(report.stayed);
     }
 
     /// The page of `/metrics`, in the text format.

@@ -81,6 +81,8 @@ pub enum UpstreamError {
     Encoding,
     /// A partial answer or a change of protocol that was not asked for.
     Status,
+    /// A `Location` that leads away from this route.
+    Location,
 }
 
 /// What can go wrong on our side.
@@ -129,7 +131,8 @@ impl Failure {
             C::Cut,
             C::Stalled,
         ];
-        let upstream = [U::Unreachable, U::Slow, U::Cut, U::Unframed, U::MediaType, U::Encoding, U::Status];
+        let upstream =
+            [U::Unreachable, U::Slow, U::Cut, U::Unframed, U::MediaType, U::Encoding, U::Location, U::Status];
         let own = [OwnError::AuditUnwritable, OwnError::Overloaded];
         let caller = caller.into_iter().map(Failure::Caller);
         caller.chain(upstream.map(Failure::Upstream)).chain(own.map(Failure::Own)).collect()
@@ -295,6 +298,12 @@ impl Failure {
                     "upstream-encoding",
                     "the upstream's answer has a content coding that was not asked for",
                     "switch off compression at the upstream",
+                ),
+                UpstreamError::Location => (
+                    S::BAD_GATEWAY,
+                    "upstream-location",
+                    "the upstream names a place that is not behind this proxy",
+                    "make the upstream's own base URL the one that this route is configured with",
                 ),
                 UpstreamError::Status => (
                     S::BAD_GATEWAY,

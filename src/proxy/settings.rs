@@ -55,6 +55,8 @@ pub struct Route {
     pub host: Option<String>,
     /// Path prefix without a slash at its end; empty matches every path.
     pub path: String,
+    /// The base URL by which callers reach it, without a slash at its end.
+    pub public_base: String,
     /// Rules bound to keys.
     pub engine: Arc<Engine>,
     /// The untrusted side.

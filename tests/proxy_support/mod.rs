@@ -58,12 +58,14 @@ impl Pki {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         std::fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
-        let leaf = |name: &str, sans: Vec<SanType>, common_name: Option<&str>, usage| {
+        let leaf = |name: &str, sans: Vec<SanType>, common_names: &[&str], usage| {
             let mut params = CertificateParams::new(vec![]).unwrap();
             params.subject_alt_names = sans;
             params.distinguished_name = Default::default();
-            if let Some(common_name) = common_name {
-                params.distinguished_name.push(DnType::CommonName, common_name);
+            // rcgen keeps one value of a type, so a second common name goes by its object identifier.
+            let types = [DnType::CommonName, DnType::CustomDnType(vec![2, 5, 4, 3])];
+            for (kind, common_name) in types.into_iter().zip(common_names) {
+                params.distinguished_name.push(kind, *common_name);
             }
             params.extended_key_usages = vec![usage];
             let key = KeyPair::generate().unwrap();
@@ -74,12 +76,13 @@ impl Pki {
         let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
         let uri = |name: &str| SanType::URI(name.try_into().unwrap());
         use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
-        leaf("server", vec![dns("localhost"), SanType::IpAddress([127, 0, 0, 1].into())], None, ServerAuth);
-        leaf("ward", vec![dns("ward.example")], None, ClientAuth);
-        leaf("lab", vec![uri("spiffe://hospital.example/lab")], None, ClientAuth);
-        leaf("desk", vec![], Some("front desk"), ClientAuth);
-        leaf("stranger", vec![dns("stranger.example")], Some("ward"), ClientAuth);
-        leaf("both", vec![dns("ward.example"), uri("spiffe://hospital.example/lab")], None, ClientAuth);
+        leaf("server", vec![dns("localhost"), SanType::IpAddress([127, 0, 0, 1].into())], &[], ServerAuth);
+        leaf("ward", vec![dns("ward.example")], &[], ClientAuth);
+        leaf("lab", vec![uri("spiffe://hospital.example/lab")], &[], ClientAuth);
+        leaf("desk", vec![], &["front desk"], ClientAuth);
+        leaf("clerks", vec![], &["front desk", "back desk"], ClientAuth);
+        leaf("stranger", vec![dns("stranger.example")], &["ward"], ClientAuth);
+        leaf("both", vec![dns("ward.example"), uri("spiffe://hospital.example/lab")], &[], ClientAuth);
         Pki { folder }
     }
 
@@ -125,7 +128,10 @@ pub struct Seen {
     pub target: String,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+    /// Whether its body ended as HTTP ends bodies.
     pub complete: bool,
+    /// Whether it ended at all, in whatever way.
+    pub over: bool,
 }
 
 /// What the upstream answers next. Without one it answers with the last body it was sent.
@@ -229,6 +235,18 @@ impl Upstream {
         self.seen().pop().expect("a request reached the upstream")
     }
 
+    /// The last request, once it fulfils a condition.
+    pub async fn until(&self, fulfilled: impl Fn(&Seen) -> bool) -> Seen {
+        let started = std::time::Instant::now();
+        loop {
+            if let Some(seen) = self.seen().pop().filter(&fulfilled) {
+                return seen;
+            }
+            assert!(started.elapsed() < Duration::from_secs(20), "the upstream never saw it");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Every byte that came in, in clear.
     pub fn raw(&self) -> Vec<u8> {
         self.record.raw.lock().unwrap().clone()
@@ -248,6 +266,7 @@ async fn answer(record: Arc<Record>, request: Request<Incoming>) -> Result<Respo
             headers: parts.headers,
             body: vec![],
             complete: false,
+            over: false,
         });
         seen.len() - 1
     };
@@ -263,7 +282,7 @@ async fn answer(record: Arc<Record>, request: Request<Incoming>) -> Result<Respo
     };
     let whole = {
         let mut seen = record.seen.lock().unwrap();
-        seen[index].complete = complete;
+        (seen[index].complete, seen[index].over) = (complete, true);
         Bytes::from(seen[index].body.clone())
     };
     if !whole.is_empty() {
@@ -589,6 +608,7 @@ callers:
   - {{name: desk, match: {{subject: front desk}}}}
 grants:
   - {{callers: [ward], reidentify: {{"*": plain}}}}
+  - {{callers: [desk], reidentify: {{"*": plain}}, purposes: [HOPERAT]}}
   - {{callers: [lab], reidentify: {{"*": plain}}, purposes: [HRESCH]}}
 {file}
 "#
@@ -608,12 +628,14 @@ pub fn parse(text: &str, folder: &Path) -> Result<proxy::settings::Settings, Vec
     )
 }
 
+/// Stands for a pack: one that loses data, or one that loses nothing.
 fn rules(name: &str) -> Compiled {
-    Compiled::stub(name == "lossy")
+    let pack = if name == "lossy" { "fhir-r4-pseudonymized" } else { "fhir-r4-reversible" };
+    Compiled::new(cryptonym::rules::packs::embedded(pack).unwrap()).unwrap()
 }
 
 fn keyring() -> Keyring {
-    Keyring::parse("kind: Keyring").unwrap()
+    Keyring::generate([7; 32], "2026-11-23T10:00:00Z")
 }
 
 pub fn request(method: &str, target: &str) -> http::request::Builder {
