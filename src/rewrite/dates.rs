@@ -5,16 +5,15 @@ use crate::action::shift::months;
 use crate::fhir::Primitive;
 use crate::fhir::date::FhirDate;
 
-/// Whether a date moves at all: a bare year does not (design §4), a sentinel does not. Text that is no FHIR date is an error.
-pub fn moves(text: &str, primitive: Primitive) -> Result<bool, Code> {
+/// The date, if it moves at all: a bare year does not (design §4), a sentinel does not. Text that is no FHIR date is an error.
+pub fn moving(text: &str, primitive: Primitive) -> Result<Option<FhirDate<'_>>, Code> {
     let date = FhirDate::parse(primitive, text).map_err(|_| Code::BadDate)?;
-    Ok(date.month().is_some() && !date.is_sentinel())
+    Ok((date.month().is_some() && !date.is_sentinel()).then_some(date))
 }
 
 /// Moves a date by days; one that names only a month moves by whole months. Out of the calendar, or onto a sentinel, is an error:
 /// such a date would not come back.
-pub fn shift(text: &str, offset_days: i32, primitive: Primitive) -> Result<String, Code> {
-    let date = FhirDate::parse(primitive, text).map_err(|_| Code::BadDate)?;
+pub fn shift(date: &FhirDate<'_>, offset_days: i32) -> Result<String, Code> {
     let moved = match date.day() {
         Some(_) => date.add_days(offset_days),
         None => date.add_months(months(offset_days)),

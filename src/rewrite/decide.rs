@@ -10,28 +10,23 @@
 
 use super::engine::Engine;
 use super::json::{Direction, Event, EventKind, UNKNOWN_EDGE};
-use super::reference::Way;
+use super::memo::{self, Memo, Remembered};
 use super::refusal::{Code, Refusal};
 use super::report::Report;
 use super::seal::{self, Offsets, Seal};
-use super::{dates, text};
-use crate::action::shift::{self, Offset};
+use super::text;
 use crate::fhir;
 use crate::limits;
 use crate::policy::Permit;
-use crate::rules::automaton::{
-    Automaton, Leaf, MODIFIER, Member, NO_SWITCH, Node, REMOVED_WHOLE, SUBJECT, Shape, StateId,
-};
-use crate::rules::{Action, DateKind, NoSubject, Role};
+use crate::rules::Role;
+use crate::rules::automaton::{Automaton, MODIFIER, Member, NO_SWITCH, Node, REMOVED_WHOLE, SUBJECT, Shape, StateId};
 use crate::secret::Phi;
-use crate::token::{ClassKeys, Form, Revealed, Seen};
+use crate::token::Form;
 use std::borrow::Cow;
 
 /// FHIR's own way to say that a value exists and is not shown (data-absent-reason, code system of the same name).
 const MASKED: &str =
     r#"{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}"#;
-const DIV_OPEN: &str = r#"<div xmlns="http://www.w3.org/1999/xhtml">"#;
-const DIV_CLOSE: &str = "</div>";
 
 /// A range of the input that is replaced by a range of the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,62 +37,69 @@ struct Edit {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Stays,
     Goes,
 }
 
 /// Why a place cannot be decided; its event tells where.
-struct No(Code, u32);
+pub(super) struct No(pub(super) Code, pub(super) u32);
 
-type Decided<T> = Result<T, No>;
+pub(super) type Decided<T> = Result<T, No>;
 
 /// The buffers of a decider, reused from unit to unit.
 #[derive(Debug, Default)]
 pub struct Desk {
     edits: Vec<Edit>,
-    arena: Vec<u8>,
-    word: String,
+    pub(super) arena: Vec<u8>,
+    pub(super) word: String,
+    pub(super) memo: Memo,
+    /// The last subject's offsets, as far as they were drawn.
+    pub(super) drawn: (String, Offsets),
 }
 
 /// How dates move in the resource being decided.
 #[derive(Debug, Default)]
-struct Resource {
+pub(super) struct Resource {
     /// Event of the resource.
-    event: u32,
+    pub(super) event: u32,
     /// Its subject's key, if exactly one.
-    subject: Option<String>,
+    pub(super) subject: Option<String>,
     /// Its key for an offset of its own.
-    own: Option<String>,
+    pub(super) own: Option<String>,
     /// Going out: offsets used. Coming back: offsets of its valid seal.
-    offsets: Offsets,
+    pub(super) offsets: Offsets,
     /// Going out: at least one date was moved by an offset of its own.
-    used_own: bool,
+    pub(super) used_own: bool,
     /// Coming back: some date here would have to be unshifted and cannot be.
-    unsealed: bool,
+    pub(super) unsealed: bool,
     /// Ids of contained definitional resources: they stay, and so do references to them.
-    kept_contained: Vec<String>,
+    pub(super) kept_contained: Vec<String>,
     /// Whether something was revealed.
-    revealed: bool,
+    pub(super) revealed: bool,
 }
 
 /// One unit being decided.
 pub struct Decider<'u> {
-    engine: &'u Engine,
-    automaton: &'u Automaton,
-    input: &'u [u8],
-    events: &'u [Event],
-    direction: Direction,
-    permit: Option<&'u Permit>,
-    desk: &'u mut Desk,
-    report: &'u mut Report,
+    pub(super) engine: &'u Engine,
+    pub(super) automaton: &'u Automaton,
+    pub(super) input: &'u [u8],
+    /// The unit as text, and where it begins in `input`.
+    pub(super) unit: &'u str,
+    base: usize,
+    pub(super) events: &'u [Event],
+    pub(super) direction: Direction,
+    pub(super) permit: Option<&'u Permit>,
+    pub(super) desk: &'u mut Desk,
+    pub(super) report: &'u mut Report,
 }
 
 impl<'u> Decider<'u> {
-    /// A decider over a scanned unit of `input`.
+    /// A decider over the scanned unit `input[start..end]`.
     pub fn new(
         engine: &'u Engine,
         input: &'u [u8],
+        (start, end): (usize, usize),
         events: &'u [Event],
         direction: Direction,
         permit: Option<&'u Permit>,
@@ -107,12 +109,14 @@ impl<'u> Decider<'u> {
         desk.edits.clear();
         desk.arena.clear();
         let automaton = &engine.rules.automaton;
-        Decider { engine, automaton, input, events, direction, permit, desk, report }
+        // The scanner has checked it; the separators before a unit are ASCII.
+        let unit = std::str::from_utf8(&input[start..end]).unwrap_or_default();
+        Decider { engine, automaton, input, unit, base: start, events, direction, permit, desk, report }
     }
 
-    /// Decides the unit and appends `input[start..end]`, rewritten, to `output`. `false`: the unit as a whole goes, and nothing was
+    /// Decides the unit and appends it, rewritten, to `output`. `false`: the unit as a whole goes, and nothing was
     /// appended. On a refusal nothing was appended either.
-    pub fn write(mut self, start: usize, end: usize, prefix: &str, output: &mut Vec<u8>) -> Result<bool, Refusal> {
+    pub fn write(mut self, prefix: &str, output: &mut Vec<u8>) -> Result<bool, Refusal> {
         if !self.events.is_empty() {
             let state = self.events[0].state;
             let mut fragment = Resource { event: u32::MAX, ..Resource::default() };
@@ -121,17 +125,17 @@ impl<'u> Decider<'u> {
                 return Ok(false);
             }
         }
-        let mut copied = start;
+        let mut copied = self.base;
         for edit in &self.desk.edits {
             output.extend_from_slice(&self.input[copied..edit.start as usize]);
             output.extend_from_slice(&self.desk.arena[edit.text.0 as usize..edit.text.1 as usize]);
             copied = edit.end as usize;
         }
-        output.extend_from_slice(&self.input[copied..end]);
+        output.extend_from_slice(&self.input[copied..self.base + self.unit.len()]);
         Ok(true)
     }
 
-    fn out(&self) -> bool {
+    pub(super) fn out(&self) -> bool {
         self.direction == Direction::Out
     }
 
@@ -156,7 +160,7 @@ impl<'u> Decider<'u> {
             EventKind::Object => self.object(at, state, resource, bound),
             EventKind::Resource => self.resource(at, event.state, resource, full_url),
             EventKind::Text | EventKind::Scalar => match self.automaton.leaf(state) {
-                Some(&leaf) => self.leaf(at, leaf, state, resource),
+                Some(&leaf) => self.leaf(at, leaf, resource),
                 None => Ok(Fate::Stays), // a slot's or object's place held text: only coming back, where it stays
             },
         }
@@ -246,7 +250,7 @@ impl<'u> Decider<'u> {
             let required = member.is_some_and(|m| m.required);
             let fate = match member {
                 Some(m) if m.name == "ifNoneExist" && shape.name == "Bundle.entry.request" => {
-                    self.condition(next, target, at, shape)?
+                    self.condition(next, target, at, shape, resource)?
                 }
                 _ => self.element(next, target, resource, bound && required, full_url)?,
             };
@@ -315,8 +319,18 @@ impl<'u> Decider<'u> {
             self.report.unsealed += 1;
         }
         if resource.revealed {
-            let who = resource.subject.or(resource.own);
-            self.report.subjects.extend(who.map(|s| self.engine.keys.handle(&s)));
+            if let Some(who) = resource.subject.or(resource.own) {
+                let handle = match self.desk.memo.get(memo::HANDLE, &who) {
+                    Some(known) => known.word.clone(),
+                    None => {
+                        let word = self.engine.keys.handle(&who);
+                        let known = Remembered { word: word.clone(), ..Remembered::default() };
+                        self.desk.memo.put(memo::HANDLE, &who, known);
+                        word
+                    }
+                };
+                self.report.subjects.insert(handle);
+            }
         }
         self.report.resources += 1;
         Ok(Fate::Stays)
@@ -399,8 +413,14 @@ impl<'u> Decider<'u> {
 
     /// The key of the subject that a reference names. `None`: not a patient whom we can name.
     fn subject(&mut self, at: u32) -> Decided<Option<String>> {
-        let text = self.text(at)?;
-        Ok(self.engine.subject_key(&text, self.direction))
+        let spelling = self.spelling(at)?;
+        if let Some(known) = self.desk.memo.get(memo::SUBJECT, spelling) {
+            return Ok(known.changed.then(|| known.word.clone()));
+        }
+        let key = self.engine.subject_key(&self.text(at)?, self.direction);
+        let (word, changed) = (key.clone().unwrap_or_default(), key.is_some());
+        self.desk.memo.put(memo::SUBJECT, spelling, Remembered { word, changed, ..Remembered::default() });
+        Ok(key)
     }
 
     /// Of several seals the one of the resource's subject counts, else none; a single one counts as it is.
@@ -447,7 +467,7 @@ impl<'u> Decider<'u> {
             self.report.stayed += 1;
             return Ok(Fate::Stays);
         }
-        self.count_reveal(self.engine.seals.class(), resource);
+        self.reveals(self.engine.seals.class(), resource);
         Ok(Fate::Goes)
     }
 
@@ -457,9 +477,21 @@ impl<'u> Decider<'u> {
             offsets: resource.offsets,
             subject: if resource.used_own { String::new() } else { resource.subject.clone().unwrap_or_default() },
         };
-        self.desk.word.clear();
-        seal.write(self.engine, &mut self.desk.word);
-        let coding = format!(r#"{{"system":"{}","code":"{}"}}"#, seal::SYSTEM, self.desk.word);
+        // Its text is public; the memory is keyed by it. One patient's resources of a stream share one seal.
+        let text = seal.text(self.engine);
+        let coding = match self.desk.memo.get(memo::SEAL, &text) {
+            Some(known) => known.word.clone(),
+            None => {
+                let mut word = format!(r#"{{"system":"{}","code":""#, seal::SYSTEM);
+                self.engine
+                    .seals
+                    .pseudonymize(&Phi::new(&*text), Form::default(), &mut word)
+                    .map_err(|_| No(Code::ResourceTooLarge, at))?;
+                word.push_str("\"}");
+                self.desk.memo.put(memo::SEAL, &text, Remembered { word: word.clone(), ..Remembered::default() });
+                word
+            }
+        };
         let shape = &self.automaton.shapes[shape as usize];
         let meta = self.member(at, shape, b"meta").filter(|&m| self.survives(m));
         let (place, text) = match meta {
@@ -488,273 +520,16 @@ impl<'u> Decider<'u> {
         !self.desk.edits.iter().any(|e| e.start <= event.start && e.end >= event.end && e.end > e.start)
     }
 
-    // === leaves ===
-
-    fn leaf(&mut self, at: u32, leaf: Leaf, state: StateId, resource: &mut Resource) -> Decided<Fate> {
-        if self.out() {
-            return match leaf.action {
-                Action::Keep => Ok(Fate::Stays),
-                Action::Remove => {
-                    self.report.removed += 1;
-                    Ok(Fate::Goes)
-                }
-                Action::Shift { days, weekday } => self.shift(at, leaf, days, weekday, resource),
-                Action::Token { class, pad } => {
-                    self.token(at, leaf, class as usize, pad, resource)?;
-                    Ok(Fate::Stays)
-                }
-            };
-        }
-        match leaf.action {
-            Action::Shift { .. } => self.unshift(at, leaf, resource)?,
-            Action::Token { class, .. } => self.reveal(at, leaf, class as usize, resource)?,
-            Action::Keep | Action::Remove => {}
-        }
-        let _ = state;
-        Ok(Fate::Stays)
-    }
-
-    fn shift(&mut self, at: u32, leaf: Leaf, days: u16, weekday: bool, resource: &mut Resource) -> Decided<Fate> {
-        let Role::Date(kind) = leaf.role else { return Err(No(Code::BadDate, at)) };
-        let kind = match kind {
-            DateKind::Event | DateKind::Server => Offset::Event,
-            DateKind::Birth => Offset::Birth,
-            DateKind::Death => Offset::Death,
-        };
-        let text = self.text(at)?;
-        if !dates::moves(&text, leaf.primitive).map_err(|code| No(code, at))? {
-            return Ok(Fate::Stays);
-        }
-        let key = match (&resource.subject, self.engine.rules.no_subject) {
-            (Some(subject), _) => subject.clone(),
-            (None, NoSubject::Remove) => {
-                self.report.removed += 1;
-                return Ok(Fate::Goes);
-            }
-            (None, NoSubject::Refuse) => return Err(No(Code::NoSubject, at)),
-            (None, NoSubject::Year) => {
-                let year = dates::year(&text, leaf.primitive);
-                self.report.shifts += 1;
-                self.write_text(at, &year);
-                return Ok(Fate::Stays);
-            }
-            (None, NoSubject::Own) => {
-                if resource.event == u32::MAX {
-                    return Err(No(Code::NoSubject, at)); // a fragment has no seal
-                }
-                resource.used_own = true;
-                match &resource.own {
-                    Some(own) => own.clone(),
-                    None => {
-                        let event = self.events[resource.event as usize];
-                        // Exposed to a keyed hash only.
-                        String::from_utf8_lossy(&self.input[event.start as usize..event.end as usize]).into_owned()
-                    }
-                }
-            }
-        };
-        let offset = shift::offset(&self.engine.shift, kind, &key, days, weekday);
-        resource.offsets[kind as usize] = Some(offset);
-        let moved = dates::shift(&text, offset, leaf.primitive).map_err(|code| No(code, at))?;
-        self.report.shifts += 1;
-        self.write_text(at, &moved);
-        Ok(Fate::Stays)
-    }
-
-    fn unshift(&mut self, at: u32, leaf: Leaf, resource: &mut Resource) -> Decided<()> {
-        let Role::Date(kind) = leaf.role else { return Ok(()) };
-        let kind = match kind {
-            DateKind::Event | DateKind::Server => Offset::Event,
-            DateKind::Birth => Offset::Birth,
-            DateKind::Death => Offset::Death,
-        };
-        let text = self.text(at)?;
-        if !dates::moves(&text, leaf.primitive).unwrap_or(false) {
-            return Ok(());
-        }
-        match resource.offsets[kind as usize] {
-            Some(offset) => {
-                if let Ok(moved) = dates::shift(&text, -offset, leaf.primitive) {
-                    self.report.shifts += 1;
-                    self.count_reveal(self.engine.seals.class(), resource);
-                    self.write_text(at, &moved);
-                }
-            }
-            None => resource.unsealed |= self.engine.allows(self.permit, self.engine.seals.class()),
-        }
-        Ok(())
-    }
-
-    fn token(&mut self, at: u32, leaf: Leaf, class: usize, pad: bool, resource: &Resource) -> Decided<()> {
-        let engine = self.engine;
-        let keys = &engine.classes[class];
-        let event = self.events[at as usize];
-        let spelling = self.spelling(at)?;
-        let value = self.text(at)?;
-        let mut word = std::mem::take(&mut self.desk.word);
-        word.clear();
-        let way = &mut Way::out();
-        let changed = match leaf.role {
-            Role::ResourceId => engine.resource_id(self.resource_name(at), &value, &mut word, way),
-            Role::ContainedId => engine.contained_id(self.resource_name(at), &value, &mut word, way),
-            Role::Reference | Role::FullUrl | Role::Location => {
-                engine.reference(&value, &resource.kept_contained, &mut word, way)
-            }
-            Role::RequestUrl => engine.request_url(&self.method(at)?, &value, &mut word, way),
-            Role::Link => engine.uri(&engine.uris, &value, &mut word, way),
-            Role::Uri => engine.uri(keys, &value, &mut word, way),
-            Role::Identifier => engine.identifier(keys, &value, &mut word, way),
-            Role::Base64 => engine.base64(keys, &value, &mut word, way),
-            Role::Narrative => {
-                let inner = value.strip_prefix(DIV_OPEN).and_then(|v| v.strip_suffix(DIV_CLOSE));
-                match inner.map(|v| keys.recognise(v)) {
-                    Some(Seen::Token) => Ok(false),
-                    Some(Seen::LookAlike) => Err(Code::LookAlike),
-                    _ => {
-                        word.push_str(DIV_OPEN);
-                        let done = free_text(keys, spelling, &value, pad, &mut word);
-                        word.push_str(DIV_CLOSE);
-                        done
-                    }
-                }
-            }
-            Role::Text | Role::ElementId | Role::CodingSystem => match keys.recognise(&value) {
-                Seen::Token => Ok(false),
-                Seen::LookAlike => Err(Code::LookAlike),
-                Seen::Foreign => free_text(keys, spelling, &value, pad, &mut word),
-            },
-            Role::Condition | Role::Date(_) | Role::Scalar => Err(Code::WrongForm),
-        };
-        let changed = changed.map_err(|code| No(code, at))?;
-        if changed {
-            self.report.tokens += 1;
-            let (start, end) = (event.start, event.end);
-            let from = self.desk.arena.len() as u32;
-            text::encode(&word, &mut self.desk.arena);
-            self.desk.edits.push(Edit { start, end, text: (from, self.desk.arena.len() as u32) });
-        }
-        self.desk.word = word;
-        Ok(())
-    }
-
-    fn reveal(&mut self, at: u32, leaf: Leaf, class: usize, resource: &mut Resource) -> Decided<()> {
-        let engine = self.engine;
-        let keys = &engine.classes[class];
-        let value = self.text(at)?;
-        let mut word = std::mem::take(&mut self.desk.word);
-        word.clear();
-        let mut seen = Way::back(self.permit);
-        let way = &mut seen;
-        let mut raw = false;
-        let changed = match leaf.role {
-            Role::ResourceId => engine.resource_id(self.resource_name(at), &value, &mut word, way),
-            Role::ContainedId => engine.contained_id(self.resource_name(at), &value, &mut word, way),
-            Role::Reference | Role::FullUrl | Role::Location => {
-                engine.reference(&value, &resource.kept_contained, &mut word, way)
-            }
-            Role::RequestUrl => engine.request_url(&self.method(at)?, &value, &mut word, way),
-            Role::Link => engine.link(&value, &mut word, way),
-            Role::Uri => engine.uri(keys, &value, &mut word, way),
-            Role::Identifier => engine.identifier(keys, &value, &mut word, way),
-            Role::Base64 => engine.base64(keys, &value, &mut word, way),
-            Role::Text | Role::ElementId | Role::CodingSystem | Role::Narrative => {
-                let inner = if leaf.role == Role::Narrative {
-                    value.strip_prefix(DIV_OPEN).and_then(|v| v.strip_suffix(DIV_CLOSE)).unwrap_or_default()
-                } else {
-                    &*value
-                };
-                match self.permit.map(|p| keys.reidentify(inner, p)) {
-                    Some(Revealed::Plain(phi, spelled)) => {
-                        raw = spelled;
-                        seen.revealed.push(keys.class().clone());
-                        // Exposed to a caller whose permit allows this class.
-                        word.push_str(phi.expose());
-                        Ok(true)
-                    }
-                    Some(Revealed::Denied | Revealed::LookAlike) => {
-                        seen.stayed += 1;
-                        Ok(false)
-                    }
-                    Some(Revealed::Foreign) | None => Ok(false),
-                }
-            }
-            Role::Condition | Role::Date(_) | Role::Scalar => Ok(false),
-        };
-        // Coming back, what cannot be understood stays as it is; only a foreign id without room is an error.
-        let changed = match changed {
-            Ok(changed) => changed,
-            Err(Code::ForeignIdTooLong) => return Err(No(Code::ForeignIdTooLong, at)),
-            Err(_) => false,
-        };
-        self.report.stayed += seen.stayed;
-        for class in &seen.revealed {
-            self.count_reveal(class, resource);
-        }
-        if changed {
-            self.report.tokens += 1;
-            let event = self.events[at as usize];
-            let from = self.desk.arena.len() as u32;
-            if raw {
-                self.desk.arena.extend_from_slice(word.as_bytes());
-            } else {
-                text::encode(&word, &mut self.desk.arena);
-            }
-            self.desk.edits.push(Edit {
-                start: event.start,
-                end: event.end,
-                text: (from, self.desk.arena.len() as u32),
-            });
-        }
-        self.desk.word = word;
-        Ok(())
-    }
-
-    /// `Bundle.entry.request.ifNoneExist`: a search on the type that the request's url names.
-    fn condition(&mut self, at: u32, state: StateId, request: u32, shape: &Shape) -> Decided<Fate> {
-        let Some(&leaf) = self.automaton.leaf(state) else { return Ok(Fate::Stays) };
-        match (leaf.action, self.out()) {
-            (Action::Keep, _) | (Action::Remove, false) => return Ok(Fate::Stays),
-            (Action::Remove, true) => return Ok(Fate::Goes),
-            _ => {}
-        }
-        let value = self.text(at)?;
-        let url = match self.member(request, shape, b"url") {
-            Some(url) => self.text(url)?,
-            None => Cow::Borrowed(""),
-        };
-        let type_name = url.split(['/', '?']).next().unwrap_or_default();
-        let mut word = String::new();
-        let mut seen = if self.out() { Way::out() } else { Way::back(self.permit) };
-        match self.engine.condition(type_name, &value, &mut word, &mut seen) {
-            Ok(true) => {
-                self.report.tokens += 1;
-                self.write_text(at, &word);
-            }
-            Ok(false) => {}
-            Err(code) if self.out() => return Err(No(code, at)),
-            Err(_) => {}
-        }
-        for class in seen.revealed {
-            *self.report.reveals.entry(class).or_default() += 1;
-        }
-        Ok(Fate::Stays)
-    }
-
-    fn count_reveal(&mut self, class: &crate::names::Class, resource: &mut Resource) {
-        resource.revealed = true;
-        *self.report.reveals.entry(class.clone()).or_default() += 1;
-    }
-
     // === looking around ===
 
-    fn spelling(&self, at: u32) -> Decided<&'u str> {
+    /// What stands between the quotes.
+    pub(super) fn spelling(&self, at: u32) -> Decided<&'u str> {
         let event = self.events[at as usize];
-        let bytes = &self.input[event.start as usize..event.end as usize];
-        std::str::from_utf8(bytes).map_err(|_| No(Code::BadUtf8, at))
+        self.unit.get(event.start as usize - self.base..event.end as usize - self.base).ok_or(No(Code::BadUtf8, at))
     }
 
     /// The decoded text of a leaf.
-    fn text(&self, at: u32) -> Decided<Cow<'u, str>> {
+    pub(super) fn text(&self, at: u32) -> Decided<Cow<'u, str>> {
         let spelling = self.spelling(at)?;
         if !self.events[at as usize].escaped {
             return Ok(Cow::Borrowed(spelling));
@@ -776,7 +551,7 @@ impl<'u> Decider<'u> {
         None
     }
 
-    fn member(&self, at: u32, shape: &Shape, name: &[u8]) -> Option<u32> {
+    pub(super) fn member(&self, at: u32, shape: &Shape, name: &[u8]) -> Option<u32> {
         self.child(at, shape.edge(name)?)
     }
 
@@ -789,7 +564,7 @@ impl<'u> Decider<'u> {
     }
 
     /// The HTTP method of the `Bundle.entry.request` in which a url stands.
-    fn method(&self, at: u32) -> Decided<Cow<'u, str>> {
+    pub(super) fn method(&self, at: u32) -> Decided<Cow<'u, str>> {
         let Some(parent) = self.parent(at) else { return Err(No(Code::BadRequestEntry, at)) };
         let Node::Object { shape, .. } = self.automaton.states[self.events[parent as usize].state as usize].node else {
             return Err(No(Code::BadRequestEntry, at));
@@ -801,7 +576,7 @@ impl<'u> Decider<'u> {
     }
 
     /// The type of the resource in which an event stands.
-    fn resource_name(&self, at: u32) -> &'static str {
+    pub(super) fn resource_name(&self, at: u32) -> &'static str {
         let around = (0..at)
             .rev()
             .find(|&i| self.events[i as usize].link > at && self.events[i as usize].kind == EventKind::Resource);
@@ -848,11 +623,17 @@ impl<'u> Decider<'u> {
         (from, self.desk.arena.len() as u32)
     }
 
-    fn write_text(&mut self, at: u32, word: &str) {
+    /// Replaces a leaf's text by what was appended to the arena from `from` on.
+    pub(super) fn written(&mut self, at: u32, from: usize) {
         let event = self.events[at as usize];
-        let from = self.desk.arena.len() as u32;
+        let text = (from as u32, self.desk.arena.len() as u32);
+        self.desk.edits.push(Edit { start: event.start, end: event.end, text });
+    }
+
+    pub(super) fn write_text(&mut self, at: u32, word: &str) {
+        let from = self.desk.arena.len();
         text::encode(word, &mut self.desk.arena);
-        self.desk.edits.push(Edit { start: event.start, end: event.end, text: (from, self.desk.arena.len() as u32) });
+        self.written(at, from);
     }
 
     fn replace(&mut self, (start, end): (u32, u32), bytes: &[u8]) {
@@ -895,14 +676,6 @@ fn child_span(event: &Event) -> (u32, u32) {
 /// Members that are nothing by themselves (ele-1, ext-1 of the specification).
 fn is_frame(shape: &Shape, member: &Member) -> bool {
     !member.twin && (member.name == "id" || member.name == "url" && shape.name == "Extension")
-}
-
-/// A token of free text: of its decoded value, or of its spelling where that is not canonical, so that it comes back byte for byte.
-fn free_text(keys: &ClassKeys, spelling: &str, value: &str, padded: bool, out: &mut String) -> Result<bool, Code> {
-    let raw_spelling = !text::is_canonical(spelling, value);
-    let phi = Phi::new(if raw_spelling { spelling } else { value });
-    keys.pseudonymize(&phi, Form { padded, raw_spelling }, out).map_err(|_| Code::ResourceTooLarge)?;
-    Ok(true)
 }
 
 const _: () = assert!(limits::RESOURCE_BYTES_MAX <= u32::MAX as usize, "positions in a unit are 32 bits");

@@ -13,6 +13,8 @@ mod dates;
 mod decide;
 mod engine;
 pub mod json;
+mod leaf;
+mod memo;
 mod reference;
 pub mod refusal;
 mod report;
@@ -229,13 +231,14 @@ impl Rewriter {
         let decider = Decider::new(
             &engine,
             input,
+            (0, input.len()),
             &self.scanner.events,
             self.direction,
             permit.as_deref(),
             &mut self.desk,
             &mut self.report,
         );
-        decider.write(0, input.len(), "", output)?;
+        decider.write("", output)?;
         Ok(())
     }
 
@@ -474,13 +477,14 @@ impl Rewriter {
         let decider = Decider::new(
             engine,
             buffer,
+            (start, end),
             &self.scanner.events,
             self.direction,
             permit.as_deref(),
             &mut self.desk,
             &mut self.report,
         );
-        decider.write(start, end, prefix, output).map_err(|r| Refusal { byte: r.byte + self.base, ..r })
+        decider.write(prefix, output).map_err(|r| Refusal { byte: r.byte + self.base, ..r })
     }
 
     fn stopped(&mut self, stop: Stop, buffer: &[u8], last: bool, prefix: &str) -> Result<Step, Refusal> {

@@ -45,6 +45,11 @@ impl<'w> Way<'w> {
         Way { out: false, permit, revealed: Vec::new(), stayed: 0 }
     }
 
+    /// What this caller may see.
+    pub fn permit(&self) -> Option<&'w Permit> {
+        self.permit
+    }
+
     /// Whether it goes to the untrusted side.
     pub fn is_out(&self) -> bool {
         self.out

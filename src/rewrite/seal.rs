@@ -6,8 +6,7 @@
 
 use super::engine::Engine;
 use crate::action::shift::Offset;
-use crate::secret::Phi;
-use crate::token::{Form, danger};
+use crate::token::danger;
 
 /// The system of the coding.
 pub const SYSTEM: &str = "urn:cryptonym:seal";
@@ -25,18 +24,22 @@ pub struct Seal {
 }
 
 impl Seal {
-    /// The coding's code.
-    pub fn write(&self, engine: &Engine, out: &mut String) {
-        let mut text = format!("1 {} ", engine.rules.name);
+    /// What its token is made of.
+    pub fn text(&self, engine: &Engine) -> String {
+        let mut text = String::with_capacity(96);
+        text.push_str("1 ");
+        text.push_str(&engine.rules.name);
+        text.push(' ');
         for (kind, offset) in Offset::ALL.iter().zip(self.offsets) {
             if let Some(days) = offset {
-                text.push_str(&format!("{}{days},", kind.letter()));
+                text.push(kind.letter());
+                text.push_str(&days.to_string());
+                text.push(',');
             }
         }
         text.push(' ');
         text.push_str(&self.subject);
-        let sealed = engine.seals.pseudonymize(&Phi::new(text), Form::default(), out);
-        sealed.expect("a pack name, three numbers and an id of at most 64 characters fit a token");
+        text
     }
 
     /// Reads a code. `None`: not a seal of this domain.

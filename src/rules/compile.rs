@@ -79,6 +79,31 @@ pub enum Role {
     Scalar,
 }
 
+impl Role {
+    /// A small number of its own, dates together.
+    pub fn number(self) -> u32 {
+        match self {
+            Role::Text => 0,
+            Role::Identifier => 1,
+            Role::ResourceId => 2,
+            Role::ContainedId => 3,
+            Role::Reference => 4,
+            Role::FullUrl => 5,
+            Role::RequestUrl => 6,
+            Role::Condition => 7,
+            Role::Location => 8,
+            Role::Link => 9,
+            Role::Uri => 10,
+            Role::Narrative => 11,
+            Role::Base64 => 12,
+            Role::Date(_) => 13,
+            Role::ElementId => 14,
+            Role::CodingSystem => 15,
+            Role::Scalar => 16,
+        }
+    }
+}
+
 /// Which offset a date takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DateKind {
