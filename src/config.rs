@@ -578,7 +578,7 @@ impl Reader<'_> {
         let (rules, keyring, updates) = (rules?, keyring?, updates?);
         let base =
             rewrite::Base { trusted: public_base.clone(), untrusted: format!("{}{}", upstream.origin, upstream.path) };
-        let options = Options { id_epoch, overflow, bases: vec![base] };
+        let options = Options { id_epoch, overflow, bases: vec![base], refuse_updates: !updates };
         let engine = Engine::new(rules, keyring, &domain, options);
         let engine = engine.map_err(|mistake| self.wrong(line, mistake, "see the keyring and `id_epoch`")).ok()?;
         Some(Route {

@@ -147,7 +147,7 @@ fn engine(common: &Common) -> Result<Arc<Engine>, Vec<String>> {
         (Ok(rules), Ok(keyring), Ok(domain), Ok(id_epoch)) => {
             let OverflowArg::Refuse = common.overflow;
             let bases = common.base.iter().map(|b| Base { trusted: b.clone(), untrusted: b.clone() }).collect();
-            let options = Options { id_epoch, overflow: Overflow::Refuse, bases };
+            let options = Options { id_epoch, overflow: Overflow::Refuse, bases, refuse_updates: false };
             Engine::new(rules, &keyring, &domain, options)
                 .map(Arc::new)
                 .map_err(|e| vec![format!("{}: {e}", common.keys)])
@@ -171,6 +171,7 @@ struct Totals {
     done: u64,
     refused: u64,
     stayed: u64,
+    unsealed: u64,
     failed: bool,
 }
 
@@ -253,6 +254,7 @@ fn one(
             totals.done += done;
             totals.refused += refused.len() as u64;
             totals.stayed += report.stayed;
+            totals.unsealed += report.unsealed;
         }
         Err(error) => {
             complain(format_args!("{name}: {error}"));
@@ -262,6 +264,9 @@ fn one(
 }
 
 fn end(totals: &Totals, strict: bool) -> ExitCode {
+    if totals.unsealed > 0 {
+        complain(format_args!("{} resources keep shifted dates: they bear no valid seal", totals.unsealed));
+    }
     if totals.stayed > 0 {
         complain(format_args!("{} tokens stayed: unknown, of another domain, or of a destroyed epoch", totals.stayed));
     }
@@ -290,6 +295,7 @@ fn plan(common: &Common, job: &Job, totals: &mut Totals) -> Result<Vec<Task>, St
         return Err(format!("{} is not an empty folder; help: name a new one, or use --force", folder.display()));
     }
     let mut tasks = Vec::new();
+    let mut outputs = std::collections::BTreeSet::new();
     for input in &common.inputs {
         let (root, found) = if input.is_dir() {
             (input.as_path(), batch::files_below(input).map_err(|e| format!("{}: {e}", input.display()))?)
@@ -307,6 +313,11 @@ fn plan(common: &Common, job: &Job, totals: &mut Totals) -> Result<Vec<Task>, St
             if same_file(&file, &output) {
                 return Err("an output is its input; help: name another folder".to_owned());
             }
+            if !outputs.insert(output.clone()) {
+                return Err(
+                    "two inputs have the same output name; help: name their folder, or convert them apart".to_owned()
+                );
+            }
             tasks.push(Task { input: file, output: Some(output) });
         }
     }
@@ -320,26 +331,33 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// Bulk-style names stay (`Patient.000.ndjson`); any other part of a path may be somebody's name and becomes a keyed handle.
+/// Bulk-style names stay (`Patient.000.ndjson`); any other part of a path may be somebody's name or number and becomes a keyed handle.
 fn nameless(relative: &Path, job: &Job) -> PathBuf {
+    const FORMATS: [&str; 4] = ["json", "ndjson", "jsonl", "gz"];
     let count = relative.components().count();
+    let hidden = |text: &str| format!("doc-{}", job.engine.handle(text));
     relative
         .components()
         .enumerate()
         .map(|(n, part)| {
             let text = part.as_os_str().to_string_lossy();
-            let (stem, suffix) =
-                if n + 1 == count { text.split_at(text.find('.').unwrap_or(text.len())) } else { (&*text, "") };
-            let bulk = job.engine.rules().schema().resource(stem).is_some();
-            let plain_suffix = suffix
-                .split('.')
-                .all(|s| s.bytes().all(|b| b.is_ascii_digit()) || matches!(s, "json" | "ndjson" | "jsonl" | "gz"));
-            let end = if plain_suffix {
-                suffix.to_owned()
-            } else {
-                format!(".{}", text.rsplit('.').next().unwrap_or_default())
+            if n + 1 < count {
+                return hidden(&text);
+            }
+            let words: Vec<&str> = text.split('.').collect();
+            let formats = words.iter().rev().take_while(|w| FORMATS.contains(w)).count();
+            let (stem, formats) = words.split_at(words.len() - formats);
+            // A running number of a bulk export has at most four digits; longer ones may be a record number or a birth date.
+            let bulk = match stem {
+                [kind] => job.engine.rules().schema().resource(kind).is_some(),
+                [kind, number] => {
+                    job.engine.rules().schema().resource(kind).is_some()
+                        && number.len() <= 4
+                        && number.bytes().all(|b| b.is_ascii_digit())
+                }
+                _ => false,
             };
-            if bulk && plain_suffix { text.into_owned() } else { format!("doc-{}{end}", job.engine.handle(&text)) }
+            if bulk { text.into_owned() } else { format!("{}.{}", hidden(&text), formats.join(".")) }
         })
         .collect()
 }

@@ -60,11 +60,11 @@ pub fn life_date(type_name: &str, key: &str) -> Option<LifeDate> {
 
 /// The same for the value of an extension with this url.
 pub fn life_date_extension(url: &str) -> Option<LifeDate> {
-    match url {
-        "http://hl7.org/fhir/StructureDefinition/patient-birthTime" => Some(LifeDate::Birth),
-        _ => None,
-    }
+    (url == BIRTH_TIME_EXTENSION).then_some(LifeDate::Birth)
 }
+
+/// The extension that says the time of a birth.
+pub const BIRTH_TIME_EXTENSION: &str = "http://hl7.org/fhir/StructureDefinition/patient-birthTime";
 
 /// Whether the element is a time that a server writes about its own work. Such times are never shifted or unshifted
 /// (design §4). `recorded` and `issued` are not among them: they are dates about the patient's care like others.

@@ -11,6 +11,7 @@
 use super::engine::Engine;
 use super::json::{Direction, Event, EventKind, UNKNOWN_EDGE};
 use super::memo::{self, Memo, Remembered};
+use super::reference::Subject;
 use super::refusal::{Code, Refusal};
 use super::report::Report;
 use super::seal::{self, Offsets, Seal};
@@ -236,6 +237,12 @@ impl<'u> Decider<'u> {
         if shape.name == "Coding" && self.is_seal(at) {
             return self.seal_coding(at, resource);
         }
+        if self.out() && self.engine.refuse_updates && shape.name == "Bundle.entry.request" {
+            let method = self.member(at, shape, b"method").map(|m| self.text(m)).transpose()?;
+            if matches!(method.as_deref(), Some("PUT" | "PATCH")) {
+                return Err(No(Code::LossyUpdate, at));
+            }
+        }
         let full_url = if shape.name == "Bundle.entry" { self.member(at, shape, b"fullUrl") } else { None };
         let mark = self.desk.edits.len();
         let (mut removed, mut frames) = (0, 0);
@@ -255,7 +262,7 @@ impl<'u> Decider<'u> {
                 _ => self.element(next, target, resource, bound && required, full_url)?,
             };
             match fate {
-                Fate::Stays => frames += u32::from(member.is_some_and(|m| is_frame(shape, m))),
+                Fate::Stays => frames += u32::from(self.out() && member.is_some_and(|m| is_frame(shape, m))),
                 Fate::Goes if required && bound => self.mask(&child, member),
                 Fate::Goes if required && self.out() => {
                     self.desk.edits.truncate(mark);
@@ -308,11 +315,20 @@ impl<'u> Decider<'u> {
         if automaton.root(name, true) == Some(state) {
             return self.members(at, state, container, true); // contained: the container's subject and seal
         }
+        if name == "OperationOutcome" && !self.out() {
+            return Ok(Fate::Stays); // words of the untrusted side: a token planted in them reveals nothing
+        }
         let mut resource = Resource { event: at, ..Resource::default() };
         self.facts(at, name, full_url, &mut resource)?;
+        if name == "Bundle" {
+            // A Bundle is streamed when it says first what it is, and then has no place for a seal of its own. Held, it must come to
+            // the same.
+            resource.event = u32::MAX;
+            (resource.subject, resource.own, resource.offsets) = (None, None, Offsets::default());
+        }
         let state = self.decided(at, state)?;
         self.members(at, state, &mut resource, true)?;
-        if self.out() && resource.offsets.iter().any(Option::is_some) {
+        if self.out() && resource.event != u32::MAX && resource.offsets.iter().any(Option::is_some) {
             self.seal(at, shape, &resource)?;
         }
         if resource.unsealed {
@@ -356,9 +372,9 @@ impl<'u> Decider<'u> {
                 let role = self.automaton.leaf(event.state).map(|l| l.role);
                 if flags & SUBJECT != 0 && role == Some(Role::Reference) {
                     match self.subject(next)? {
-                        Some(key) if !subjects.contains(&key) => subjects.push(key),
-                        Some(_) => {}
-                        None => several = true, // about somebody whom we cannot name: not exactly one
+                        Subject::Patient(key) if !subjects.contains(&key) => subjects.push(key),
+                        Subject::Patient(_) | Subject::Other => {}
+                        Subject::Unknown => several = true, // perhaps another patient: not exactly one
                     }
                 } else if role == Some(Role::ResourceId) {
                     id = Some(next);
@@ -411,16 +427,18 @@ impl<'u> Decider<'u> {
         Ok(())
     }
 
-    /// The key of the subject that a reference names. `None`: not a patient whom we can name.
-    fn subject(&mut self, at: u32) -> Decided<Option<String>> {
+    /// Whom the reference in a subject's place names.
+    fn subject(&mut self, at: u32) -> Decided<Subject> {
         let spelling = self.spelling(at)?;
         if let Some(known) = self.desk.memo.get(memo::SUBJECT, spelling) {
-            return Ok(known.changed.then(|| known.word.clone()));
+            return Ok(Subject::Patient(known.word.clone()));
         }
-        let key = self.engine.subject_key(&self.text(at)?, self.direction);
-        let (word, changed) = (key.clone().unwrap_or_default(), key.is_some());
-        self.desk.memo.put(memo::SUBJECT, spelling, Remembered { word, changed, ..Remembered::default() });
-        Ok(key)
+        let subject = self.engine.subject_key(&self.text(at)?, self.direction);
+        if let Subject::Patient(key) = &subject {
+            let known = Remembered { word: key.clone(), changed: true, ..Remembered::default() };
+            self.desk.memo.put(memo::SUBJECT, spelling, known);
+        }
+        Ok(subject)
     }
 
     /// Of several seals the one of the resource's subject counts, else none; a single one counts as it is.
@@ -463,7 +481,8 @@ impl<'u> Decider<'u> {
         if self.out() {
             return Err(No(Code::Sealed, at));
         }
-        if !self.engine.allows(self.permit, self.engine.seals.class()) {
+        // In a Bundle's own members a seal says nothing: none is ever written there.
+        if resource.event == u32::MAX || !self.engine.allows(self.permit, self.engine.seals.class()) {
             self.report.stayed += 1;
             return Ok(Fate::Stays);
         }
@@ -483,9 +502,11 @@ impl<'u> Decider<'u> {
             Some(known) => known.word.clone(),
             None => {
                 let mut word = format!(r#"{{"system":"{}","code":""#, seal::SYSTEM);
+                // Padded: its length would tell how long the offset is written.
+                let form = Form { padded: true, raw_spelling: false };
                 self.engine
                     .seals
-                    .pseudonymize(&Phi::new(&*text), Form::default(), &mut word)
+                    .pseudonymize(&Phi::new(&*text), form, &mut word)
                     .map_err(|_| No(Code::ResourceTooLarge, at))?;
                 word.push_str("\"}");
                 self.desk.memo.put(memo::SEAL, &text, Remembered { word: word.clone(), ..Remembered::default() });

@@ -33,6 +33,9 @@ pub struct Options {
     pub overflow: Overflow,
     /// Absolute URLs below these are ours.
     pub bases: Vec<Base>,
+    /// Refuse updates (`PUT`, `PATCH`) also where they stand in a batch or transaction: the rules lose data and the other side
+    /// keeps the record (`lossy_update: refuse`).
+    pub refuse_updates: bool,
 }
 
 /// Rules and keys of one route.
@@ -55,6 +58,7 @@ pub struct Engine {
     pub(super) uuid_class: Class,
     pub(super) shift: Mac,
     pub(super) bases: Vec<Base>,
+    pub(super) refuse_updates: bool,
 }
 
 impl Engine {
@@ -80,6 +84,7 @@ impl Engine {
             uuid_class: class("urn:uuid"),
             shift: keys.mac(MacPurpose::Shift),
             bases,
+            refuse_updates: options.refuse_updates,
             rules,
             keys,
         })

@@ -11,10 +11,13 @@
 //! cost nothing afterwards. `from` and `sep` are the separators around a member, which is what removing it needs.
 
 use super::refusal::Code;
+use crate::fhir::Primitive;
+use crate::fhir::date::FhirDate;
 use crate::limits;
+use crate::rules::Role;
 use crate::rules::Unknown;
 use crate::rules::automaton::{
-    Automaton, Edge, Form, MODIFIER, Node, OPENED, REMOVED_WHOLE, Shape, StateId, WATCH_BACK, WATCH_OUT,
+    Automaton, CHECKED, Edge, Form, Leaf, MODIFIER, Node, OPENED, REMOVED_WHOLE, Shape, StateId, WATCH_BACK, WATCH_OUT,
 };
 
 /// No event.
@@ -403,6 +406,13 @@ impl Scanner {
             match first {
                 b'"' if matches!(value.form, Form::String | Form::ResourceType) && !value.many => {
                     let (end, escaped) = string(input, p + 1)?;
+                    if out
+                        && state.flags & CHECKED != 0
+                        && !mute
+                        && !is_formed(automaton, state.node, &input[p + 1..end])
+                    {
+                        return refuse(Code::BadValue, p);
+                    }
                     if state.flags & watch != 0 && !mute {
                         self.leaf(&value, index, EventKind::Text, p + 1, end, escaped);
                     }
@@ -417,6 +427,9 @@ impl Scanner {
                 }
                 b'-' | b'0'..=b'9' if value.form == Form::Number && !value.many => {
                     let end = number(input, p)?;
+                    if out && state.flags & CHECKED != 0 && !mute && !is_formed(automaton, state.node, &input[p..end]) {
+                        return refuse(Code::BadValue, p);
+                    }
                     if state.flags & watch != 0 && !mute {
                         self.leaf(&value, index, EventKind::Scalar, p, end, false);
                     }
@@ -804,6 +817,66 @@ impl Scanner {
         }
         path
     }
+}
+
+/// Whether a value that stays has the form of its type (datatypes.html, regular expressions of the primitives): a rule that keeps
+/// codes keeps codes, not sentences. Spelled without escapes, which none of these types needs.
+fn is_formed(automaton: &Automaton, node: Node, value: &[u8]) -> bool {
+    let Node::Leaf(leaf) = node else { return true };
+    let leaf = automaton.leaves[leaf as usize];
+    let Ok(text) = std::str::from_utf8(value) else { return false };
+    if value.contains(&b'\\') {
+        let unescaped = super::text::decode(text);
+        return unescaped.is_some_and(|t| !t.contains('\\') && is_form(automaton, leaf, &t));
+    }
+    is_form(automaton, leaf, text)
+}
+
+fn is_form(automaton: &Automaton, leaf: Leaf, text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let digits = |b: &[u8]| !b.is_empty() && b.len() <= 20 && b.iter().all(u8::is_ascii_digit);
+    let uri = || {
+        !bytes.is_empty()
+            && bytes
+                .iter()
+                .all(|&b| b > b' ' && b < 0x7F && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'}'))
+    };
+    match leaf.primitive {
+        Primitive::Code => {
+            // A space only behind a semicolon: `text/plain; charset=utf-8`.
+            !bytes.is_empty()
+                && bytes.len() <= 256
+                && (0..bytes.len()).all(|i| bytes[i] > b' ' || bytes[i] == b' ' && i > 0 && bytes[i - 1] == b';')
+        }
+        Primitive::Id => crate::fhir::reference::is_id(text),
+        Primitive::Uri | Primitive::Url | Primitive::Oid | Primitive::Uuid => {
+            uri()
+                && (leaf.role != Role::CodingSystem || text.contains(':'))
+                && !text.starts_with("mailto:")
+                && !text.starts_with("tel:")
+        }
+        Primitive::Canonical => uri() && !names_instance(automaton, text),
+        Primitive::Date | Primitive::DateTime | Primitive::Instant => FhirDate::parse(leaf.primitive, text).is_ok(),
+        Primitive::Time => {
+            let (clock, fraction) = text.split_once('.').map_or((text, None), |(c, f)| (c, Some(f)));
+            let shape = clock.len() == 8
+                && clock
+                    .bytes()
+                    .enumerate()
+                    .all(|(i, b)| if matches!(i, 2 | 5) { b == b':' } else { b.is_ascii_digit() });
+            shape && fraction.is_none_or(|f| f.len() <= 9 && digits(f.as_bytes()))
+        }
+        Primitive::Integer | Primitive::Integer64 => digits(bytes.strip_prefix(b"-").unwrap_or(bytes)),
+        Primitive::UnsignedInt | Primitive::PositiveInt => digits(bytes),
+        _ => true,
+    }
+}
+
+/// Whether a canonical ends in `Type/id` of a type whose instances are about someone: then it is no canonical.
+fn names_instance(automaton: &Automaton, text: &str) -> bool {
+    let mut parts = text.split(['|', '#']).next().unwrap_or_default().rsplit('/');
+    let (_, kind) = (parts.next(), parts.next().unwrap_or_default());
+    automaton.roots.contains_key(kind) && !crate::fhir::definitional(kind)
 }
 
 /// A hash of an unknown name, 31 bits, for the duplicate check. A clash refuses a message, it never lets one pass.

@@ -45,6 +45,10 @@ impl Decider<'_> {
             return Ok(Fate::Stays);
         };
         let offset = match (&resource.subject, self.engine.rules.no_subject) {
+            // A relative's birth is not the patient's: whoever knows the one must not learn the other.
+            _ if kind != DateKind::Event && self.resource_name(at) != "Patient" && resource.event != u32::MAX => {
+                self.own_offset(kind, days, weekday, resource)
+            }
             (Some(subject), _) => self.offset(kind, subject, days, weekday),
             (None, NoSubject::Remove) => {
                 self.report.removed += 1;
@@ -60,15 +64,7 @@ impl Decider<'_> {
             (None, NoSubject::Own) if resource.event == u32::MAX => return Err(No(Code::NoSubject, at)),
             (None, NoSubject::Own) => {
                 resource.used_own = true;
-                match &resource.own {
-                    Some(own) => self.offset(kind, own, days, weekday),
-                    None => {
-                        let event = self.events[resource.event as usize];
-                        // Exposed to a keyed hash only.
-                        let bytes = String::from_utf8_lossy(&self.input[event.start as usize..event.end as usize]);
-                        shift::offset(&self.engine.shift, which(kind), &bytes, days, weekday)
-                    }
-                }
+                self.own_offset(kind, days, weekday, resource)
             }
         };
         resource.offsets[which(kind) as usize] = Some(offset);
@@ -76,6 +72,19 @@ impl Decider<'_> {
         self.report.shifts += 1;
         self.write_text(at, &moved);
         Ok(Fate::Stays)
+    }
+
+    /// An offset keyed by the resource itself: its id, else its fullUrl, else its bytes.
+    fn own_offset(&mut self, kind: DateKind, days: u16, weekday: bool, resource: &Resource) -> i32 {
+        match &resource.own {
+            Some(own) => self.offset(kind, own, days, weekday),
+            None => {
+                let event = self.events[resource.event as usize];
+                // Exposed to a keyed hash only.
+                let bytes = String::from_utf8_lossy(&self.input[event.start as usize..event.end as usize]);
+                shift::offset(&self.engine.shift, which(kind), &bytes, days, weekday)
+            }
+        }
     }
 
     /// The offset of a subject, drawn once for all the resources of one subject that follow each other.
@@ -181,7 +190,6 @@ impl Decider<'_> {
                 engine.reference(&value, &resource.kept_contained, word, way)
             }
             Role::RequestUrl => engine.request_url(&self.method(at).map_err(|No(code, _)| code)?, &value, word, way),
-            Role::Link if way.is_out() => engine.uri(&engine.uris, &value, word, way),
             Role::Link => engine.link(&value, word, way),
             Role::Uri => engine.uri(keys, &value, word, way),
             Role::Identifier => engine.identifier(keys, &value, word, way),

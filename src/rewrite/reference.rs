@@ -15,9 +15,6 @@ use crate::policy::Permit;
 use crate::secret::Phi;
 use crate::token::{self, ClassKeys, Form, Revealed, Seen, danger};
 
-/// Base of URLs whose own base is not ours: `http://cryptonym.invalid/TOKEN/Type/id`. `.invalid` never resolves (RFC 2606), and the
-/// shape stays RESTful, so that relative references beside such a `fullUrl` still resolve.
-const FOREIGN_BASE: &str = "http://cryptonym.invalid/";
 /// Any other URI.
 const URN: &str = "urn:cryptonym:";
 const URN_UUID: &str = "urn:uuid:";
@@ -164,21 +161,8 @@ impl Engine {
                     out.push_str(text);
                     return Ok(false);
                 }
-                if let Some(token) = base.strip_prefix(FOREIGN_BASE) {
-                    let mut plain = String::new();
-                    let changed = self.value(&self.uris, token, None, false, &mut plain, way)?;
-                    let base = if changed { plain } else { base.to_owned() };
-                    return Ok(self.resource_url(&base, resource_type, id, version, out, way)? || changed);
-                }
-                if !way.out {
-                    out.push_str(text); // the untrusted side names somebody else's resource
-                    return Ok(false);
-                }
-                out.push_str(FOREIGN_BASE);
-                self.value(&self.uris, base, None, false, out, way)?;
-                let base = std::mem::take(out);
-                self.resource_url(&base, resource_type, id, version, out, way)?;
-                Ok(true)
+                // One token for the whole: base and id apart could be joined anew, and a real id revealed inside somebody else's URL.
+                self.other_uri(&self.uris, text, out, way)
             }
             Reference::UrnUuid(uuid) => self.urn_uuid(uuid, out, way),
             Reference::Fragment(id) => {
@@ -342,22 +326,23 @@ impl Engine {
         self.rest_url(&url, out, way)
     }
 
-    /// `Bundle.link.url` coming back: the untrusted side's link is carried as a token, opaque and bound to us, because what its parameters
-    /// mean is the other side's secret and a client must come back through the proxy.
+    /// `Bundle.link.url`. Going out it is one opaque URI. Coming back the untrusted side's link is carried as a token, opaque and bound to us: what its
+    /// parameters mean is the other side's secret, and a client must come back through the proxy, never go to another host.
     pub(super) fn link(&self, text: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
-        if text.starts_with(URN) {
+        if way.out || text.starts_with(URN) {
             return self.other_uri(&self.uris, text, out, way);
         }
-        let ours = self.bases.iter().find_map(|b| {
-            let rest = text.strip_prefix(b.untrusted.as_str())?;
-            (rest.is_empty() || rest.starts_with(['/', '?'])).then_some((b, rest))
-        });
-        let Some((base, rest)) = ours else {
-            out.push_str(text);
+        let Some(first) = self.bases.first() else {
+            out.push_str(text); // files: nobody follows links through us
             return Ok(false);
         };
-        out.push_str(&base.trusted);
-        out.push_str("?");
+        let below = |b: &&super::engine::Base| {
+            text.strip_prefix(b.untrusted.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+        };
+        let base = self.bases.iter().find(below);
+        let rest = base.map_or(text, |b| &text[b.untrusted.len()..]);
+        out.push_str(&base.unwrap_or(first).trusted);
+        out.push('?');
         out.push_str(PAGE);
         out.push('=');
         self.links.pseudonymize(&Phi::new(rest), Form::default(), out).map_err(|_| Code::BadUrl)?;
@@ -393,16 +378,34 @@ impl Engine {
         }
     }
 
-    /// The key of the patient whom a reference names. `None`: not a patient, or none that has a key.
-    pub(super) fn subject_key(&self, text: &str, direction: Direction) -> Option<String> {
-        match Reference::parse(self.rules.release, text).ok()? {
-            Reference::Relative { resource_type: "Patient", id, .. } => self.trusted_id("Patient", id, direction),
-            Reference::Absolute { base, resource_type: "Patient", id, .. } => {
-                self.other_base(base, direction == Direction::Out)?;
-                self.trusted_id("Patient", id, direction)
+    /// Whom a reference in a subject's place names.
+    pub(super) fn subject_key(&self, text: &str, direction: Direction) -> Subject {
+        let patient = |key: Option<String>| key.map_or(Subject::Unknown, Subject::Patient);
+        match Reference::parse(self.rules.release, text) {
+            Ok(Reference::Relative { resource_type: "Patient", id, .. }) => {
+                patient(self.trusted_id("Patient", id, direction))
             }
-            Reference::UrnUuid(_) => self.trusted_uuid(text, direction),
-            _ => None,
+            Ok(Reference::Absolute { base, resource_type: "Patient", id, .. }) => {
+                match self.other_base(base, direction == Direction::Out) {
+                    Some(_) => patient(self.trusted_id("Patient", id, direction)),
+                    None => Subject::Unknown,
+                }
+            }
+            Ok(Reference::Relative { .. } | Reference::Absolute { .. }) => Subject::Other,
+            Ok(Reference::UrnUuid(_)) => patient(self.trusted_uuid(text, direction)),
+            Ok(Reference::Conditional { resource_type, .. }) if resource_type != "Patient" => Subject::Other,
+            _ => Subject::Unknown,
         }
     }
+}
+
+/// Whom a reference names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// A patient, by key.
+    Patient(String),
+    /// Somebody or something that is no patient.
+    Other,
+    /// Perhaps a patient, whom we cannot name.
+    Unknown,
 }

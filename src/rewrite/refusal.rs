@@ -72,6 +72,8 @@ codes! {
     UnknownElement = "unknown-element", 422, "an element is not defined in this release", "remove it, send it as an extension, or set `unknown: remove`";
     /// JSON form does not fit the type.
     WrongForm = "wrong-form", 422, "a value has not the JSON form that its FHIR type requires", "send strings, numbers, arrays and objects as the release defines them";
+    /// A kept value that is not of its type.
+    BadValue = "bad-value", 422, "a value that would cross as it is has not the form of its FHIR type", "send codes without spaces, absolute URIs, dates and numbers as FHIR defines them";
     /// Empty object or array.
     Empty = "empty", 422, "an object or array is empty, which FHIR forbids", "leave the element out";
     /// modifierExtension without a rule.
@@ -102,6 +104,8 @@ codes! {
     BadUrl = "bad-url", 400, "the URL has no shape of FHIR's REST interface that can be examined", "use [type]/[id], [type]?search, [type]/_search, or the base";
     /// An operation that is not on the list.
     OperationRefused = "operation-refused", 403, "this operation is not allowed through the proxy", "use read, search, create, update, delete, batch or transaction";
+    /// An update through rules that lose data.
+    LossyUpdate = "lossy-update", 403, "an update through rules that lose data would overwrite the other side's record with a poorer copy", "create instead, or let the route say `lossy_update: allow` where the other side is a mirror";
     /// Bundle entry that is a request of unknown kind.
     BadRequestEntry = "bad-request-entry", 422, "a Bundle entry's request cannot be examined", "send method and url as FHIR defines them";
 }

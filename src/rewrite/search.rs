@@ -162,11 +162,11 @@ impl Engine {
             Some((code, modifier)) => (code, Some(modifier)),
             None => (name, None),
         };
-        if let Some(fits) = steers(code) {
+        if steers(code) {
             let value = Value::read(raw)?;
             let text = value.text(0..value.units.len())?;
             let plain = modifier.is_none() || matches!((code, modifier), ("_include" | "_revinclude", Some("iterate")));
-            return if plain && fits(&text) {
+            return if plain && self.steered(resource_type, code, &text) {
                 out.push_str(raw);
                 Ok(false)
             } else {
@@ -243,7 +243,8 @@ impl Engine {
                 let coded = |kind| is(kind, "CodeableConcept") || is(kind, "Coding");
                 let kept = defined.places.iter().all(|place| match place.kind {
                     Kind::Primitive(_) => {
-                        let word = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && text.len() <= 64;
+                        let word = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                            && text.len() <= 32;
                         word && self
                             .state_at(resource_type, place.path)
                             .and_then(|s| self.rules.automaton.leaf(s))
@@ -307,11 +308,19 @@ impl Engine {
         };
         let prefix = system.clone().map(|s| format!("{}|", value.raw(s))).unwrap_or_default();
         if last.is_empty() {
+            let named = system.map(|s| value.text(s)).transpose()?.unwrap_or_default();
+            if !is_system(&named) {
+                return Err(Code::SearchUnknown);
+            }
             out.push_str(value.raw(part)); // any value of this system
             return Ok(false);
         }
         let text = value.text(last.clone())?;
         let system = system.map(|s| value.text(s)).transpose()?;
+        // `value|system`, a common slip, would ask for the value in clear.
+        if way.is_out() && system.as_deref().is_some_and(|s| !s.is_empty() && !is_system(s)) {
+            return Err(Code::SearchUnknown);
+        }
         let mut looked: Vec<Looked> = Vec::new();
         for &place in places {
             for state in self.variants(place, system.as_deref()) {
@@ -513,7 +522,11 @@ impl Engine {
         let token = query.strip_prefix(PAGE)?.strip_prefix('=')?;
         // It came from the untrusted side and goes back there unchanged: nothing is shown to anybody.
         Some(match danger::open(&self.links, token) {
-            Some(link) => Ok(link.expose().to_owned()),
+            // Only what is below our upstream's base: a link to another host is not followed for anybody.
+            Some(link) if link.expose().is_empty() || link.expose().starts_with(['/', '?']) => {
+                Ok(link.expose().to_owned())
+            }
+            Some(_) => Err(Code::BadUrl),
             None => Err(Code::LookAlike),
         })
     }
@@ -523,27 +536,54 @@ fn is_uri(text: &str) -> bool {
     text.starts_with("urn:") || text.starts_with("http://") || text.starts_with("https://")
 }
 
-/// Parameters that steer the answer and carry no identity: how their values must look.
-fn steers(code: &str) -> Option<fn(&str) -> bool> {
-    fn number(text: &str) -> bool {
-        !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit())
+/// An absolute URI, as the systems of identifiers and codes are.
+fn is_system(text: &str) -> bool {
+    let scheme = text.split(':').next().unwrap_or_default();
+    let named = scheme.len() < text.len() && scheme.starts_with(|c: char| c.is_ascii_alphabetic());
+    named
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+        && !text.contains([' ', '"', '<', '>', '|'])
+}
+
+/// Parameters that steer the answer.
+fn steers(code: &str) -> bool {
+    matches!(
+        code,
+        "_count" | "_sort" | "_elements" | "_include" | "_revinclude" | "_summary" | "_total" | "_format" | "_pretty"
+    )
+}
+
+impl Engine {
+    /// Whether the value of a steering parameter is made of words of the specification: anything else could carry identity.
+    fn steered(&self, resource_type: &str, code: &str, text: &str) -> bool {
+        let schema = self.rules.schema();
+        let release = self.rules.release;
+        match code {
+            "_count" => !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit()),
+            "_pretty" => matches!(text, "true" | "false"),
+            "_format" => matches!(text, "json" | "application/json" | "application/fhir+json"),
+            "_summary" => matches!(text, "true" | "false" | "text" | "data" | "count"),
+            "_total" => matches!(text, "none" | "estimate" | "accurate"),
+            "_sort" => {
+                text.split(',').all(|p| parameter(release, resource_type, p.strip_prefix('-').unwrap_or(p)).is_some())
+            }
+            "_elements" => {
+                let Some(type_id) = schema.resource(resource_type) else { return false };
+                text.split(',')
+                    .all(|e| schema.declared(type_id, e).next().is_some() || schema.element(type_id, e).is_some())
+            }
+            "_include" | "_revinclude" => text.split(',').all(|one| {
+                let parts: Vec<&str> = one.split(':').collect();
+                match parts[..] {
+                    ["*"] => true,
+                    [source, param] | [source, param, _] if schema.resource(source).is_some() => {
+                        let target = parts.get(2).is_none_or(|t| schema.resource(t).is_some());
+                        target && (param == "*" || parameter(release, source, param).is_some())
+                    }
+                    _ => false,
+                }
+            }),
+            _ => false,
+        }
     }
-    fn words(text: &str) -> bool {
-        !text.is_empty()
-            && text.len() <= 512
-            && text.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b',' | b':' | b'_' | b'-' | b'.' | b'*'))
-    }
-    fn json(text: &str) -> bool {
-        matches!(text, "json" | "application/json" | "application/fhir+json")
-    }
-    fn boolean(text: &str) -> bool {
-        matches!(text, "true" | "false")
-    }
-    Some(match code {
-        "_count" => number,
-        "_sort" | "_elements" | "_include" | "_revinclude" | "_summary" | "_total" => words,
-        "_format" => json,
-        "_pretty" => boolean,
-        _ => return None,
-    })
 }

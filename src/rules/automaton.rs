@@ -50,6 +50,9 @@ pub const MODIFIER: u8 = 16;
 /// The Reference that names the subject.
 pub const SUBJECT: u8 = 32;
 
+/// Kept, and of a type whose form is known: looked at going out, so that nothing else crosses in its name.
+pub const CHECKED: u8 = 64;
+
 /// One state.
 #[derive(Debug, Clone, Copy)]
 pub struct State {

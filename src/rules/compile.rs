@@ -214,6 +214,7 @@ struct PathRule {
 enum Effect {
     Rule(u16),
     Subject,
+    Birth,
 }
 
 /// How far a path rule has come at some element; `maybe`: only if a `where` holds that is not decided yet.
@@ -578,6 +579,10 @@ impl Compiler {
     }
 
     fn mark_subjects(&mut self) {
+        // A time of birth hangs on `_birthDate`, or wherever somebody put it.
+        let url = ("url".to_owned(), about::BIRTH_TIME_EXTENSION.to_owned());
+        let steps = vec![Step::NodesByType("Extension".to_owned()), Step::Where(vec![url])];
+        self.paths.push(PathRule { path: Path { root: None, steps }, effect: Effect::Birth });
         let schema = self.schema;
         for (_, definition) in schema.types().filter(|(_, d)| d.category == Category::Resource) {
             // A Patient is its own subject: the decider knows its id without a mark.
@@ -654,6 +659,8 @@ impl Compiler {
             let Some(step) = rule.path.steps.get(position.step as usize) else {
                 match rule.effect {
                     Effect::Subject => key.subject = true,
+                    Effect::Birth if position.maybe => {}
+                    Effect::Birth => key.kind = DateKind::Birth,
                     Effect::Rule(rule) if position.maybe => key.maybe.push(rule),
                     Effect::Rule(rule) => {
                         self.used.insert(rule);
@@ -1082,6 +1089,18 @@ impl Compiler {
                 Action::Remove => watch |= WATCH_OUT,
                 Action::Token { .. } | Action::Shift { .. } => watch |= WATCH_OUT | WATCH_BACK,
             }
+        }
+        let formed = !matches!(
+            primitive,
+            Primitive::String
+                | Primitive::Markdown
+                | Primitive::Xhtml
+                | Primitive::Base64Binary
+                | Primitive::Boolean
+                | Primitive::Decimal
+        );
+        if formed && possible.iter().any(|&rule| self.rules[rule as usize].action == Action::Keep) {
+            watch |= CHECKED;
         }
         // Asked by switches, subjects, requests, emptiness and seals, whatever is done with them.
         let asked = matches!(role, Role::CodingSystem | Role::ResourceId | Role::FullUrl | Role::RequestUrl)

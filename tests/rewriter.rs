@@ -1,0 +1,523 @@
+//! The rewriter through one door: a pack, an input, what comes out, in whole and cut anywhere.
+//!
+//! `check` runs every case whole, byte by byte, at every single cut, and back again; adding a case costs a line.
+
+use cryptonym::names::{Caller, Class, Domain};
+use cryptonym::policy::{Grant, Permit, Policy, Reveal, danger};
+use cryptonym::rewrite::{Code, Engine, Format, Options, Report, Rewriter};
+use cryptonym::rules::{Compiled, packs};
+use cryptonym::token::Keyring;
+use proptest::prelude::*;
+use std::sync::{Arc, OnceLock};
+
+const RULES: &str = r#"
+apiVersion: cryptonym/v1
+kind: Rules
+name: test
+format: fhir
+release: R4
+claim: none
+unknown: refuse
+no_subject: year
+codes: { keep_systems: [standard], others: remove }
+types:
+  resource-id: { token: {} }
+  Identifier.value: { token: { class: identifier } }
+  HumanName: remove
+  string|markdown|xhtml|base64Binary|uri|url|oid|uuid: remove
+  date|dateTime|instant: { shift: { days: 365 } }
+  Meta.lastUpdated|Bundle.timestamp|Bundle.entry.response.lastModified|Bundle.entry.request.ifModifiedSince: remove
+  canonical|id|code|time|boolean|decimal|integer|unsignedInt|positiveInt: keep
+  Extension.url|Identifier.system|Coding.system|Quantity.unit|Quantity.system|Bundle.link.relation|Bundle.entry.response.status: keep
+elements:
+  - { path: "nodesByType('Identifier').where(system = 'http://h/mrn').value", do: { token: { class: mrn } } }
+  - { path: "nodesByType('Identifier').where(system = 'http://h/open').value", do: keep }
+  - { path: "Patient.contact", do: remove }
+"#;
+
+fn engine_of(yaml: &str, domain: &str) -> Arc<Engine> {
+    let rules = Compiled::new(yaml).unwrap_or_else(|m| panic!("{m:?}"));
+    let keyring = Keyring::generate([9; 32], "2026-11-23T10:00:00Z");
+    Arc::new(Engine::new(rules, &keyring, &Domain::new(domain).unwrap(), Options::default()).unwrap())
+}
+
+/// `test`, or a pack's name.
+fn engine(name: &str) -> Arc<Engine> {
+    static ENGINES: OnceLock<[Arc<Engine>; 3]> = OnceLock::new();
+    let all = ENGINES.get_or_init(|| {
+        let pack = |name| engine_of(packs::embedded(name).unwrap(), "d");
+        [engine_of(RULES, "d"), pack("fhir-r4-pseudonymized"), pack("fhir-r4-reversible")]
+    });
+    Arc::clone(match name {
+        "test" => &all[0],
+        "pseudonymized" => &all[1],
+        _ => &all[2],
+    })
+}
+
+fn everything() -> Option<Arc<Permit>> {
+    Some(Arc::new(danger::key_holder(Caller::new("t").unwrap(), None)))
+}
+
+type Written = Result<(String, Report), (Code, String, u64)>;
+
+fn run(mut rewriter: Rewriter, input: &[u8], cuts: &[usize]) -> (Written, Vec<u8>) {
+    let mut output = Vec::new();
+    let mut from = 0;
+    let mut steps = || {
+        for &cut in cuts.iter().chain([&input.len()]) {
+            rewriter.write(&input[from..cut], &mut output)?;
+            from = cut;
+        }
+        rewriter.finish(&mut output)
+    };
+    let done = steps();
+    let written = done
+        .map_err(|r| (r.code, r.path, r.byte))
+        .map(|()| (String::from_utf8(output.clone()).unwrap(), rewriter.take_report()));
+    (written, output)
+}
+
+fn out(engine: &Arc<Engine>, input: &[u8], cuts: &[usize]) -> (Written, Vec<u8>) {
+    run(Rewriter::pseudonymize(Arc::clone(engine), Format::Json), input, cuts)
+}
+
+fn back(engine: &Arc<Engine>, input: &str, permit: Option<Arc<Permit>>) -> String {
+    run(Rewriter::reidentify(Arc::clone(engine), Format::Json, permit), input.as_bytes(), &[]).0.expect("comes back").0
+}
+
+/// Runs whole, byte by byte, and with one cut at every place: nobody may see where the network cut.
+#[track_caller]
+fn pseudonymized(name: &str, input: &str) -> Result<String, Code> {
+    let engine = engine(name);
+    let (whole, bytes) = out(&engine, input.as_bytes(), &[]);
+    for cut in 0..=input.len() {
+        let (other, other_bytes) = out(&engine, input.as_bytes(), &[cut]);
+        assert_eq!(other, whole, "cut at {cut}");
+        assert_eq!(other_bytes, bytes, "cut at {cut}");
+    }
+    let every: Vec<usize> = (1..input.len()).collect();
+    assert_eq!(out(&engine, input.as_bytes(), &every).0, whole, "byte by byte");
+    whole.map(|(text, _)| text).map_err(|(code, ..)| code)
+}
+
+/// Expected output, where `TOKEN` stands for any token of ours and `SEAL` for the coding of a seal.
+#[track_caller]
+fn check(name: &str, input: &str, expected: Result<&str, Code>) {
+    let got = pseudonymized(name, input).map(|text| {
+        let mut shown = String::new();
+        let mut copied = 0;
+        for range in cryptonym::token::find(&text) {
+            shown.push_str(&text[copied..range.start]);
+            shown.push_str("TOKEN");
+            copied = range.end;
+        }
+        shown.push_str(&text[copied..]);
+        shown.replace(r#"{"system":"urn:cryptonym:seal","code":"TOKEN"}"#, "SEAL")
+    });
+    assert_eq!(got.as_deref().map_err(|c| *c), expected, "{input}");
+}
+
+#[test]
+fn what_no_rule_touches_keeps_its_bytes() {
+    let input =
+        "{ \"resourceType\" : \"Patient\",\n\t\"gender\":\"female\" , \"multipleBirthInteger\": 2,\"active\":true }\n";
+    check("test", input, Ok(input));
+    check(
+        "test",
+        r#"{"resourceType":"Observation","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"8302-2"}]},"valueQuantity":{"value":1.50e+01,"unit":"cm"}}"#,
+        Ok(
+            r#"{"resourceType":"Observation","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"8302-2"}]},"valueQuantity":{"value":1.50e+01,"unit":"cm"}}"#,
+        ),
+    );
+}
+
+#[test]
+fn a_removed_element_takes_one_comma_along() {
+    check(
+        "test",
+        r#"{"resourceType":"Patient","name":[{"family":"Ng"}],"gender":"male"}"#,
+        Ok(r#"{"resourceType":"Patient","gender":"male"}"#),
+    );
+    check(
+        "test",
+        r#"{"name":[{"family":"Ng"}],"gender":"male","resourceType":"Patient"}"#,
+        Ok(r#"{"gender":"male","resourceType":"Patient"}"#),
+    );
+    check(
+        "test",
+        r#"{"name":[{"family":"Ng"}], "contact":[{"gender":"male"}] , "resourceType":"Patient"}"#,
+        Ok(r#"{ "resourceType":"Patient"}"#),
+    );
+    check("test", r#"{"resourceType":"Patient" , "name":[{"family":"Ng"}] }"#, Ok(r#"{"resourceType":"Patient"  }"#));
+}
+
+#[test]
+fn an_element_goes_with_what_it_empties() {
+    // maritalStatus holds nothing but free text; an Extension nothing but its url; a contact nothing but its id.
+    check(
+        "test",
+        r#"{"resourceType":"Patient","maritalStatus":{"text":"wed"},"gender":"male"}"#,
+        Ok(r#"{"resourceType":"Patient","gender":"male"}"#),
+    );
+    check(
+        "test",
+        r#"{"resourceType":"Patient","extension":[{"url":"http://x/y","valueString":"Ng"}]}"#,
+        Ok(r#"{"resourceType":"Patient"}"#),
+    );
+    check(
+        "test",
+        r#"{"resourceType":"Patient","extension":[{"url":"http://x/y","valueString":"Ng"},{"url":"http://x/z","valueBoolean":true}]}"#,
+        Ok(r#"{"resourceType":"Patient","extension":[{"url":"http://x/z","valueBoolean":true}]}"#),
+    );
+    check(
+        "test",
+        r#"{"resourceType":"Patient","_gender":{"id":"a","extension":[{"url":"http://x/y","valueString":"Ng"}]},"gender":"male"}"#,
+        Ok(r#"{"resourceType":"Patient","gender":"male"}"#),
+    );
+}
+
+#[test]
+fn where_nothing_may_go_the_value_is_marked_as_masked() {
+    check(
+        "test",
+        r#"{"resourceType":"Observation","status":"final","code":{"text":"Ng's pressure"}}"#,
+        Ok(
+            r#"{"resourceType":"Observation","status":"final","code":{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}}"#,
+        ),
+    );
+    check(
+        "test",
+        r#"{"resourceType":"Endpoint","status":"active","connectionType":{"code":"x","system":"http://loinc.org"},"payloadType":[{"text":"Ng"}],"address":"http://ng.example"}"#,
+        Ok(
+            r#"{"resourceType":"Endpoint","status":"active","connectionType":{"code":"x","system":"http://loinc.org"},"payloadType":[{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}],"_address":{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}}"#,
+        ),
+    );
+}
+
+#[test]
+fn an_identifier_is_decided_by_its_system_wherever_that_stands() {
+    let mrn = r#"{"resourceType":"Patient","identifier":[{"value":"4711","system":"http://h/mrn"}]}"#;
+    check("test", mrn, Ok(r#"{"resourceType":"Patient","identifier":[{"value":"TOKEN","system":"http://h/mrn"}]}"#));
+    check(
+        "test",
+        &mrn.replace("mrn", "open"),
+        Ok(r#"{"resourceType":"Patient","identifier":[{"value":"4711","system":"http://h/open"}]}"#),
+    );
+    let token = |system: &str| pseudonymized("test", &mrn.replace("mrn", system)).unwrap().replace(system, "");
+    assert_ne!(token("mrn"), token("other"), "another class, another token");
+    assert_eq!(token("other"), token("third"), "one class, one token");
+    // The same text with the system escaped in its spelling.
+    check(
+        "test",
+        &mrn.replace("http:", "http\\u003a"),
+        Ok(r#"{"resourceType":"Patient","identifier":[{"value":"TOKEN","system":"http\u003a//h/mrn"}]}"#),
+    );
+}
+
+#[test]
+fn codes_of_listed_systems_stay_and_others_go() {
+    check(
+        "test",
+        r#"{"resourceType":"Condition","code":{"coding":[{"system":"http://snomed.info/sct","code":"1","display":"d"},{"system":"http://h/local","code":"NG-ROOM"}]},"subject":{"display":"Ng"}}"#,
+        Ok(
+            r#"{"resourceType":"Condition","code":{"coding":[{"system":"http://snomed.info/sct","code":"1"},{"system":"http://h/local"}]},"subject":{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}}"#,
+        ),
+    );
+}
+
+#[test]
+fn dates_move_with_their_patient_and_are_sealed() {
+    let observation = |reference: &str, date: &str| {
+        format!(
+            r#"{{"resourceType":"Observation","status":"final","subject":{{"reference":"{reference}"}},"effectiveDateTime":"{date}"}}"#
+        )
+    };
+    check(
+        "test",
+        &observation("Patient/p1", "2020-01-31T10:00:00.5+01:00").replace("2020-01-31", "2020"),
+        Err(Code::BadDate),
+    );
+    let date_of =
+        |text: &str| text.split("effectiveDateTime\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let moved = pseudonymized("test", &observation("Patient/p1", "2020-01-31T10:00:00.5+01:00")).unwrap();
+    assert!(date_of(&moved).ends_with("T10:00:00.5+01:00") && !date_of(&moved).starts_with("2020-01-31"));
+    assert!(
+        moved.ends_with(r#""}]}}"#) && moved.contains(r#","meta":{"tag":[{"system":"urn:cryptonym:seal""#),
+        "{moved}"
+    );
+    let again = pseudonymized("test", &observation("Patient/p1", "2020-01-31")).unwrap();
+    assert_eq!(date_of(&again), date_of(&moved)[..10]);
+    check(
+        "test",
+        &observation("Patient/p1", "2020"),
+        Ok(
+            r#"{"resourceType":"Observation","status":"final","subject":{"reference":"Patient/TOKEN"},"effectiveDateTime":"2020"}"#,
+        ),
+    );
+    check(
+        "test",
+        &observation("Group/g1", "2020-05-05"),
+        Ok(
+            r#"{"resourceType":"Observation","status":"final","subject":{"reference":"Group/TOKEN"},"effectiveDateTime":"2020"}"#,
+        ),
+    );
+    check(
+        "test",
+        &observation("Patient/p1", "9999-12-31"),
+        Ok(
+            r#"{"resourceType":"Observation","status":"final","subject":{"reference":"Patient/TOKEN"},"effectiveDateTime":"9999-12-31"}"#,
+        ),
+    );
+    check("test", &observation("Patient/p1", "2020-13-31"), Err(Code::BadDate));
+    check("test", &moved, Err(Code::Sealed));
+}
+
+#[test]
+fn the_seal_goes_last_into_what_is_there() {
+    let with = |meta: &str| format!(r#"{{"resourceType":"Patient","id":"p",{meta}"birthDate":"1980-02-03"}}"#);
+    let shown = |meta: &str| {
+        let text = pseudonymized("test", &with(meta)).unwrap();
+        let at = text.find("\"meta\"").unwrap();
+        text[at..].split("\"urn:cryptonym:seal\"").next().unwrap().to_owned()
+    };
+    assert_eq!(shown(""), r#""meta":{"tag":[{"system":"#);
+    assert_eq!(shown(r#""meta":{"versionId":"7"},"#), r#""meta":{"versionId":"7","tag":[{"system":"#);
+    assert_eq!(
+        shown(r#""meta":{"tag":[{"system":"http://loinc.org","code":"a"}]},"#),
+        r#""meta":{"tag":[{"system":"http://loinc.org","code":"a"},{"system":"#
+    );
+    assert_eq!(shown(r#""meta":{"lastUpdated":"2020-01-01T00:00:00Z"},"#), r#""meta":{"tag":[{"system":"#);
+}
+
+#[test]
+fn bundles_are_streamed_and_held_alike() {
+    let entry = r#"{"fullUrl":"urn:uuid:6c5d9ca9-54d7-42f5-bfae-a7c19cd217f2","resource":{"resourceType":"Patient","id":"p1","birthDate":"1980-02-03","name":[{"family":"Ng"}]},"request":{"method":"PUT","url":"Patient/p1","ifNoneExist":"identifier=http://h/mrn|4711"}}"#;
+    let streamed = format!(
+        r#"{{"resourceType":"Bundle","type":"transaction","timestamp":"2020-01-01T00:00:00Z","entry":[{entry} , {entry}], "total":2}}"#
+    );
+    let held = format!(
+        r#"{{"type":"transaction","resourceType":"Bundle","timestamp":"2020-01-01T00:00:00Z","entry":[{entry} , {entry}], "total":2}}"#
+    );
+    let streamed = pseudonymized("test", &streamed).unwrap();
+    let held = pseudonymized("test", &held).unwrap();
+    let swap = r#""resourceType":"Bundle","type":"transaction""#;
+    assert_eq!(streamed, held.replace(r#""type":"transaction","resourceType":"Bundle""#, swap));
+    assert!(
+        !streamed.contains("4711")
+            && !streamed.contains("p1\"")
+            && !streamed.contains("6c5d9ca9")
+            && !streamed.contains("timestamp"),
+        "{streamed}"
+    );
+}
+
+#[test]
+fn references_of_every_form() {
+    let refers =
+        |to: &str| format!(r#"{{"resourceType":"Observation","status":"final","focus":[{{"reference":"{to}"}}]}}"#);
+    let shown = |to: &str| refers(to);
+    for (to, becomes) in [
+        ("Patient/1", Ok("Patient/TOKEN")),
+        ("Patient/1/_history/2", Ok("Patient/TOKEN/_history/2")),
+        ("https://other.example/fhir/Patient/1", Ok("urn:cryptonym:TOKEN")),
+        ("Practitioner?identifier=http://h/mrn|4711", Ok("Practitioner?identifier=http://h/mrn|TOKEN")),
+        ("Practitioner?identifier=http://h/open|4711", Ok("Practitioner?identifier=http://h/open|4711")),
+        ("Questionnaire/phq-9", Ok("Questionnaire/phq-9")),
+        ("urn:oid:1.2.3", Ok("urn:cryptonym:TOKEN")),
+        ("#", Ok("#")),
+        ("#p1", Ok("#TOKEN")),
+        ("Patient/../Observation/1", Err(Code::BadReference)),
+        ("Patient/1?x=y", Err(Code::BadReference)),
+        ("Practitioner?name=Ng", Err(Code::SearchUnanswerable)),
+        ("Practitioner?nonsense=Ng", Err(Code::SearchUnknown)),
+        ("Mr. Ng", Err(Code::BadReference)),
+    ] {
+        check("test", &refers(to), becomes.map(shown).as_deref().map_err(|c| *c));
+    }
+}
+
+#[test]
+fn what_must_not_cross_is_refused() {
+    for (input, code) in [
+        (r#"{"resourceType":"Patient","gender":"male","gender":"male"}"#, Code::DuplicateKey),
+        (r#"{"resourceType":"Patient","gender":"male","g\u0065nder":"male"}"#, Code::DuplicateKey),
+        (r#"{"resourceType":"Patient","Gender":"male"}"#, Code::KeyCase),
+        (r#"{"resourceType":"Patient","nickname":"Ng"}"#, Code::UnknownElement),
+        (r#"{"resourceType":"Ng"}"#, Code::UnknownType),
+        (r#"{"gender":"male"}"#, Code::NoResourceType),
+        (r#"{"resourceType":"Patient","birthDate":19800203}"#, Code::WrongForm),
+        (r#"{"resourceType":"Patient","gender":["male"]}"#, Code::WrongForm),
+        (r#"{"resourceType":"Patient","name":{"family":"Ng"}}"#, Code::WrongForm),
+        (r#"{"resourceType":"Patient","gender":null}"#, Code::WrongForm),
+        (r#"{"resourceType":"Patient","meta":{}}"#, Code::Empty),
+        (
+            r#"{"resourceType":"Patient","modifierExtension":[{"url":"http://x","valueBoolean":true}]}"#,
+            Code::ModifierExtension,
+        ),
+        (r#"{"resourceType":"Patient","id":"has space"}"#, Code::BadId),
+        (r#"{"resourceType":"Patient","id":"1234567890123456789012345678901234567890"}"#, Code::IdTooLong),
+        (r#"{"resourceType":"Patient","gender":"male"}x"#, Code::Trailing),
+        (r#"{"resourceType":"Patient","gender":"male""#, Code::Truncated),
+        (r#"{"resourceType":"Patient","gender":"ma\ule"}"#, Code::BadJson),
+        (r#"{"resourceType":"Patient","gender":01}"#, Code::WrongForm),
+        (r#"{"resourceType":"Bundle","type":"batch","entry":[]}"#, Code::Empty),
+        (
+            r#"{"resourceType":"Bundle","type":"batch","entry":[{"resource":{"resourceType":"Patient","x":1}}]}"#,
+            Code::UnknownElement,
+        ),
+    ] {
+        check("test", input, Err(code));
+    }
+}
+
+#[test]
+fn after_a_refusal_nothing_more_comes_out() {
+    let engine = engine("test");
+    let good = r#"{"resource":{"resourceType":"Patient","gender":"male"}}"#;
+    let bad = r#"{"resource":{"resourceType":"Patient","name":[{"family":"Canary","family":"x"}]}}"#;
+    let mut rewriter = Rewriter::pseudonymize(Arc::clone(&engine), Format::Json);
+    let mut output = Vec::new();
+    let input = format!(r#"{{"resourceType":"Bundle","type":"batch","entry":[{good},{bad},{good}]}}"#);
+    let refusal = rewriter.write(input.as_bytes(), &mut output).unwrap_err();
+    assert_eq!((refusal.code, refusal.path.as_str()), (Code::DuplicateKey, "Bundle.entry[1].resource.name[0].family"));
+    let length = output.len();
+    assert_eq!(rewriter.write(good.as_bytes(), &mut output), Err(refusal.clone()));
+    assert_eq!(rewriter.finish(&mut output), Err(refusal));
+    assert_eq!(output.len(), length);
+    assert!(!String::from_utf8(output).unwrap().contains("Canary"));
+}
+
+#[test]
+fn only_a_permit_reveals_and_only_its_classes() {
+    let engine = engine("reversible");
+    let input = r#"{"resourceType":"Patient","id":"p1","identifier":[{"system":"http://h/mrn","value":"4711"}],"name":[{"family":"Ng"}],"birthDate":"1980-02-03"}"#;
+    let sealed = pseudonymized("reversible", input).unwrap();
+    assert_eq!(back(&engine, &sealed, everything()), input);
+    assert_eq!(back(&engine, &sealed, None), sealed);
+    let caller = Caller::new("lab").unwrap();
+    let classes = [(Some(Class::new("identifier").unwrap()), Reveal::Plain)].into();
+    let policy = Policy::new(vec![Grant { callers: vec![caller.clone()], routes: vec![], purposes: vec![], classes }]);
+    let seen = back(&engine, &sealed, policy.permit(&caller, "r", None).map(Arc::new));
+    assert!(
+        seen.contains("4711")
+            && !seen.contains("Ng")
+            && !seen.contains("\"p1\"")
+            && !seen.contains("1980-02-03")
+            && seen.contains("urn:cryptonym:seal")
+    );
+}
+
+#[test]
+fn a_token_at_a_place_of_another_class_or_domain_stays() {
+    let engine = engine("reversible");
+    let sealed = pseudonymized(
+        "reversible",
+        r#"{"resourceType":"Patient","identifier":[{"system":"http://h/mrn","value":"4711"}]}"#,
+    )
+    .unwrap();
+    let token = sealed[cryptonym::token::find(&sealed).next().unwrap()].to_owned();
+    let planted = format!(r#"{{"resourceType":"Patient","name":[{{"family":"{token}"}}],"gender":"{token}"}}"#);
+    assert_eq!(back(&engine, &planted, everything()), planted);
+    check("reversible", &planted, Err(Code::LookAlike));
+    let other = engine_of(packs::embedded("fhir-r4-reversible").unwrap(), "other");
+    assert_eq!(back(&other, &sealed, everything()), sealed);
+}
+
+#[test]
+fn foreign_ids_are_escaped_and_come_back_as_they_were() {
+    let engine = engine("reversible");
+    let answer = r#"{"resourceType":"Observation","id":"42","status":"final","subject":{"reference":"Patient/7"},"identifier":[{"value":"THEIRS"}]}"#;
+    let shown = back(&engine, answer, None);
+    assert!(!shown.contains("\"42\"") && shown.contains("42\"") && shown.contains("THEIRS\""), "{shown}");
+    let (again, _) = out(&engine, shown.as_bytes(), &[]);
+    assert_eq!(again.unwrap().0, answer);
+    let forged = shown.replacen("42\"", "43\"", 1);
+    let (changed, _) = out(&engine, forged.as_bytes(), &[]);
+    assert!(!changed.unwrap().0.contains("\"43\""), "a forged escape is a trusted id like any other");
+    let long = format!(r#"{{"resourceType":"Patient","id":"{}"}}"#, "x".repeat(53));
+    let refused = run(Rewriter::reidentify(engine, Format::Json, None), long.as_bytes(), &[]).0.unwrap_err();
+    assert_eq!(refused.0, Code::ForeignIdTooLong);
+}
+
+#[test]
+fn of_several_seals_the_one_of_the_subject_counts() {
+    let engine = engine("reversible");
+    let seal_of = |text: &str| text.split(r#"seal","code":""#).nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let observation = |patient: &str| {
+        format!(
+            r#"{{"resourceType":"Observation","status":"final","subject":{{"reference":"Patient/{patient}"}},"effectiveDateTime":"2020-02-03"}}"#
+        )
+    };
+    let (ours, theirs) = (
+        pseudonymized("reversible", &observation("a")).unwrap(),
+        pseudonymized("reversible", &observation("b")).unwrap(),
+    );
+    let merged = ours
+        .replace("\"tag\":[", &format!(r#""tag":[{{"system":"urn:cryptonym:seal","code":"{}"}},"#, seal_of(&theirs)));
+    assert_eq!(back(&engine, &merged, everything()), observation("a"));
+    let neither = ours
+        .replace(&seal_of(&ours), &seal_of(&theirs))
+        .replace("\"tag\":[", r#""tag":[{"system":"urn:cryptonym:seal","code":"forged"},"#);
+    assert!(!back(&engine, &neither, everything()).contains("urn:cryptonym:seal"), "all are removed");
+    let forged = ours.replace(&seal_of(&ours), "forged");
+    assert_ne!(back(&engine, &forged, everything()), observation("a"), "no valid seal, no unshift");
+}
+
+#[test]
+fn ndjson_keeps_its_lines() {
+    let engine = engine("test");
+    let line = r#"{"resourceType":"Patient","gender":"male","name":[{"family":"Ng"}]}"#;
+    let kept = r#"{"resourceType":"Patient","gender":"male"}"#;
+    let input = format!("{line}\r\n\n{line}");
+    for cut in 0..=input.len() {
+        let (written, _) = run(Rewriter::pseudonymize(Arc::clone(&engine), Format::Ndjson), input.as_bytes(), &[cut]);
+        assert_eq!(written.unwrap().0, format!("{kept}\r\n\n{kept}"));
+    }
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof!["[A-Za-z ]{1,12}", any::<String>().prop_filter("not empty", |s| !s.is_empty())]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever stands in it: it comes back, it is cut anywhere, and the name is nowhere in what leaves.
+    #[test]
+    fn a_patient_comes_back_and_never_shows(family in name(), given in prop::collection::vec(name(), 1..4), id in "[A-Za-z0-9.-]{1,36}", value in name(), day in 1u8..29, cut in any::<prop::sample::Index>()) {
+        prop_assume!(id != "." && id != "..");
+        let document = serde_json::json!({"resourceType": "Patient", "id": id, "identifier": [{"system": "http://h/x", "value": value}],
+            "name": [{"family": family, "given": given}], "birthDate": format!("1980-03-{day:02}"), "gender": "other"});
+        let input = document.to_string();
+        let engine = engine("reversible");
+        let (whole, _) = out(&engine, input.as_bytes(), &[]);
+        let (cut, _) = out(&engine, input.as_bytes(), &[cut.index(input.len())]);
+        prop_assert_eq!(&whole, &cut);
+        if let Ok((sealed, _)) = whole {
+            let visible: String = {
+                let mut text = sealed.clone();
+                let ranges: Vec<_> = cryptonym::token::find(&sealed).collect();
+                for range in ranges.into_iter().rev() {
+                    text.replace_range(range, "");
+                }
+                text
+            };
+            if family.len() > 12 && family.is_ascii() { prop_assert!(!visible.contains(&family)); }
+            let again: serde_json::Value = serde_json::from_str(&back(&engine, &sealed, everything())).unwrap();
+            prop_assert_eq!(again, document);
+        }
+    }
+
+    /// No bytes at all make it panic, and what is refused leaves no half of a unit behind.
+    #[test]
+    fn any_bytes_are_survived(input in prop::collection::vec(any::<u8>(), 0..200), at in any::<prop::sample::Index>(), noise in any::<u8>()) {
+        let engine = engine("test");
+        let _ = out(&engine, &input, &[]);
+        let mut real = br#"{"resourceType":"Patient","name":[{"family":"CanaryCanary"}],"contact":[{"name":{"text":"CanaryCanary"}}],"gender":"male"}"#.to_vec();
+        let place = at.index(real.len());
+        real[place] = noise;
+        let (_, bytes) = out(&engine, &real, &[]);
+        prop_assert!(!String::from_utf8_lossy(&bytes).contains("CanaryCanary"));
+    }
+}
