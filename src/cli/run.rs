@@ -47,9 +47,28 @@ pub fn run_flags(flags: &Flags) -> ExitCode {
 pub fn check(config: &Path) -> ExitCode {
     let folder = config.parent().unwrap_or(Path::new(""));
     match with_sources(folder, |sources| config::load(config, sources)) {
-        Ok(_) => ExitCode::from(super::DONE),
+        Ok(settings) => {
+            for route in &settings.routes {
+                super::tell(format_args!("{}", described(route)));
+            }
+            ExitCode::from(super::DONE)
+        }
         Err(mistakes) => mistaken(&config.display().to_string(), &mistakes),
     }
+}
+
+/// What a route does, for whoever answers for it.
+fn described(route: &proxy::settings::Route) -> String {
+    let rules = route.engine.rules();
+    let crosses = rules.kept();
+    let updates = if route.updates { "pass" } else { "are refused" };
+    format!(
+        "route {}: ok: rules {}, domain {}; ids that do not fit a token are refused; updates {updates}\n  crosses in clear: {}",
+        route.name,
+        rules.name,
+        route.engine.domain(),
+        crosses.join(", ")
+    )
 }
 
 impl Flags {
@@ -99,10 +118,22 @@ fn start(
 }
 
 async fn serve(settings: proxy::settings::Settings) -> io::Result<bool> {
+    heed_hangups()?;
     let running = proxy::serve(settings, stop_signals()?).await?;
     let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
     tracing::info!(listening = addresses.join(" "), admin = %running.admin, "ready");
     Ok(running.ended().await)
+}
+
+/// Says on SIGHUP that nothing is read anew: the signal must not end a proxy that somebody meant to reload.
+fn heed_hangups() -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::warn!("SIGHUP: this version reads its configuration at start only; restart it to reload");
+        }
+    });
+    Ok(())
 }
 
 /// Resolves at the first SIGTERM or SIGINT. The second ends the process at once: whoever sends it does not want to wait.

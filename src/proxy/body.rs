@@ -205,8 +205,10 @@ impl Rewriting {
 
     /// Reads until the end or until `bytes_max` are rewritten. A body that ends within is whole, recorded and its length
     /// known; a refusal within gives back what is left of the source, so that the connection can be wound up.
-    pub async fn hold(mut self, bytes_max: usize) -> Result<Outgoing, (Failure, Box<Incoming>)> {
+    /// Also tells whether a resource within kept shifted dates for want of a valid seal: the head can still say so.
+    pub async fn hold(mut self, bytes_max: usize) -> Result<(Outgoing, bool), (Failure, Box<Incoming>)> {
         let filled = poll_fn(|cx| self.poll_fill(cx, bytes_max)).await;
+        let unsealed = self.rewriter.report().unsealed > 0;
         let whole = match filled {
             Ok(()) if !self.finished => {
                 // The head leaves before the first batch, so it has a record of its own.
@@ -215,7 +217,7 @@ impl Rewriting {
                     None => Ok(()),
                 };
                 return match recorded {
-                    Ok(()) => Ok(Outgoing::Stream(Box::new(self))),
+                    Ok(()) => Ok((Outgoing::Stream(Box::new(self)), unsealed)),
                     Err(failure) => Err((self.fail(failure), Box::new(self.source))),
                 };
             }
@@ -223,7 +225,7 @@ impl Rewriting {
             Err(failure) => Err(self.fail(failure)),
         };
         match whole {
-            Ok(bytes) => Ok(Outgoing::whole(bytes.unwrap_or_default())),
+            Ok(bytes) => Ok((Outgoing::whole(bytes.unwrap_or_default()), unsealed)),
             Err(failure) => Err((failure, Box::new(self.source))),
         }
     }

@@ -15,7 +15,7 @@ use super::settings::Route;
 use crate::names::Caller;
 use crate::policy::Permit;
 use crate::rewrite::{self, Rewriter};
-use http::{HeaderMap, Method, Request, Response, Version, header, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, request};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -121,7 +121,7 @@ async fn rewrite_request(
         &plan.route.name,
     );
     match rewriting.hold(HOLD_BYTES).await {
-        Ok(outgoing) => Ok((outgoing, upload)),
+        Ok((outgoing, _)) => Ok((outgoing, upload)),
         Err((failure, rest)) => {
             *body = Some(*rest);
             Err(failure)
@@ -151,9 +151,9 @@ async fn rewrite_answer(
         (Some(_), None) => return Err(Failure::Own(OwnError::AuditUnwritable)),
         (None, _) => None,
     };
-    let outgoing = match (&clean.media, &mut recorder) {
-        (None, None) => Outgoing::empty(),
-        (None, Some(recorder)) => recorder.head().await.map(|()| Outgoing::empty())?,
+    let (outgoing, unsealed) = match (&clean.media, &mut recorder) {
+        (None, None) => (Outgoing::empty(), false),
+        (None, Some(recorder)) => recorder.head().await.map(|()| (Outgoing::empty(), false))?,
         (Some(media), _) => {
             let rewriter = Rewriter::reidentify(route.engine.clone(), media.format, plan.permit.clone());
             let (patience, metrics) = (Patience::until(plan.deadline), shared.metrics.clone());
@@ -165,8 +165,14 @@ async fn rewrite_answer(
     let mut response = Response::new(outgoing);
     *response.status_mut() = parts.status;
     *response.headers_mut() = clean.headers;
+    if unsealed {
+        response.headers_mut().insert(header::WARNING, HeaderValue::from_static(UNSEALED));
+    }
     Ok(response)
 }
+
+/// Said of an answer in which dates stay shifted though the caller may unshift (RFC 7234 §5.5, code 299).
+const UNSEALED: &str = "299 cryptonym \"some dates are shifted: their resources bear no valid seal\"";
 
 /// Takes in a little of a refused body, so that the refusal is not destroyed by the reset of a socket that is closed over
 /// unread bytes. Not if the client waits to be asked: asking would make it upload what was refused.

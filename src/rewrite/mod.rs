@@ -148,6 +148,11 @@ impl Rewriter {
         self.whole(input, output)
     }
 
+    /// What was done so far, since the last take.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
     /// What was done since the last take.
     pub fn take_report(&mut self) -> Report {
         std::mem::take(&mut self.report)

@@ -33,7 +33,8 @@ impl Seal {
         for (kind, offset) in Offset::ALL.iter().zip(self.offsets) {
             if let Some(days) = offset {
                 text.push(kind.letter());
-                text.push_str(&days.to_string());
+                // Of one width, so that the token's length says nothing about it.
+                text.push_str(&format!("{days:+05}"));
                 text.push(',');
             }
         }

@@ -173,10 +173,12 @@ impl Engine {
                 Err(Code::SearchUnknown)
             };
         }
+        if name.contains('.') {
+            return Err(Code::SearchUnanswerable); // a chain
+        }
         let defined = parameter(self.rules.release, resource_type, code);
         let Some(defined) = defined else {
-            let chained = code.contains('.') || code == "_has";
-            return Err(if chained { Code::SearchUnanswerable } else { Code::SearchUnknown });
+            return Err(if code == "_has" { Code::SearchUnanswerable } else { Code::SearchUnknown });
         };
         let value = Value::read(raw)?;
         let parts = value.split(0..value.units.len(), b',');

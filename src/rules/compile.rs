@@ -198,6 +198,11 @@ impl Compiled {
             || self.automaton.leaves.iter().any(|l| l.action == Action::Remove)
     }
 
+    /// The rules by which anything crosses in clear, by name.
+    pub fn kept(&self) -> Vec<&str> {
+        self.rules.iter().filter(|r| r.action == Action::Keep).map(|r| r.name.as_str()).collect()
+    }
+
     /// The pack's schema.
     pub fn schema(&self) -> &'static Schema {
         Schema::of(self.release)
