@@ -76,7 +76,8 @@ pub fn paths(corpus: &str, sample: usize) -> Vec<PathBuf> {
         say(&format!("skipped: no records in {corpus}"));
     }
     if !all() {
-        paths.sort_by_key(|p| p.metadata().map_or(0, |m| m.len()));
+        // The smallest, and the patients before all.
+        paths.sort_by_key(|p| (!p.to_string_lossy().contains("/Patient."), p.metadata().map_or(0, |m| m.len())));
         paths.truncate(sample);
     }
     paths
