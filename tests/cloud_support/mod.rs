@@ -209,6 +209,12 @@ impl World {
         replies.remove(0)
     }
 
+    /// `PUT` of many resources by the ward.
+    pub async fn put_all(&self, paths: &[String], texts: &[&str]) -> Vec<Reply> {
+        let puts: Vec<_> = paths.iter().zip(texts).map(|(path, text)| ("PUT", path.as_str(), *text)).collect();
+        self.ask_all(&self.ward, &puts).await
+    }
+
     /// Many requests, a few at a time; the answers in the order of the requests. Fails the test unless all are 2xx.
     pub async fn ask_all(&self, client: &Arc<Client>, requests: &[(&str, &str, &str)]) -> Vec<Reply> {
         let mut replies: Vec<Option<Reply>> = (0..requests.len()).map(|_| None).collect();
@@ -220,7 +226,11 @@ impl World {
                 && let Some((number, (method, target, body))) = waiting.next()
             {
                 let (client, method, body) = (client.clone(), (*method).to_owned(), (*body).to_owned());
-                let url = if target.starts_with("https://") { (*target).to_owned() } else { format!("{}/{target}", self.base) };
+                let url = if target.starts_with("https://") {
+                    (*target).to_owned()
+                } else {
+                    format!("{}/{target}", self.base)
+                };
                 tasks.spawn(async move { (number, client.send(&method, &url, &[], &body).await) });
             }
             let Some(ended) = tasks.join_next().await else { break };
