@@ -3,15 +3,28 @@
 //!
 //! Requests are kept one by one as the cloud received them, so that a test can look for names in all bytes or compare one body.
 
+use bytes::Bytes;
 use cryptonym::cli::certs::{Authority, Pair, THIS_MACHINE, write_new};
 use cryptonym::cli::demo::client::{Client, Reply, server_tls};
 use cryptonym::cli::demo::cloud::{Cloud, Record};
 use cryptonym::cli::demo::start::{RunningProxy, Starts};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use std::convert::Infallible;
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The pseudonymisation domain of route and command line.
 pub const DOMAIN: &str = "e2e";
@@ -80,49 +93,43 @@ grants:
         (path, listener)
     }
 
-    /// `pseudonymize` or `reidentify` with the keys of this site.
-    pub fn command(&self, command: &str, pack: &str) -> Command {
+    /// `pseudonymize` or `reidentify` with the keys of this site: documents of one line each as one NDJSON file, and documents as
+    /// files beside it, in one run. What comes out of each, in order. Fails the test if anything is refused.
+    pub fn command(&self, command: &str, pack: &str, base: Option<&str>, input: Input<'_>) -> [Vec<String>; 2] {
+        let (from, to) = (self.folder.join("in"), self.folder.join("out"));
+        for folder in [&from, &to] {
+            std::fs::remove_dir_all(folder).ok();
+        }
+        std::fs::create_dir_all(&from).unwrap();
+        for (number, document) in input.documents.iter().enumerate() {
+            std::fs::write(from.join(format!("{number}.json")), document).unwrap();
+        }
+        std::fs::write(from.join("lines.ndjson"), input.lines.join("\n")).unwrap();
+
         let mut process = Command::new(binary());
         process.arg(command).args(["--rules", pack, "--domain", DOMAIN, "--keep-names"]);
         process.arg("--keys").arg(self.folder.join("keyring.yaml")).stdin(Stdio::null());
         if command == "reidentify" {
             process.args(["--purpose", "TREAT", "--caller", "ward"]);
         }
-        process
-    }
-
-    /// Documents through the command line, as files of one folder; what comes out, in order.
-    pub fn documents(&self, command: &str, pack: &str, base: Option<&str>, documents: &[&str]) -> Vec<String> {
-        let (from, to) = (self.folder.join("in"), self.folder.join("out"));
-        for folder in [&from, &to] {
-            std::fs::remove_dir_all(folder).ok();
-        }
-        std::fs::create_dir_all(&from).unwrap();
-        for (number, document) in documents.iter().enumerate() {
-            std::fs::write(from.join(format!("{number}.json")), document).unwrap();
-        }
-        let mut process = self.command(command, pack);
         if let Some(base) = base {
             process.args(["--base", base]);
         }
-        succeeds(process.arg("-o").arg(&to).arg(&from));
-        (0..documents.len()).map(|number| std::fs::read_to_string(to.join(format!("{number}.json"))).unwrap()).collect()
-    }
+        let output = process.arg("-o").arg(&to).arg(&from).output().expect("the command runs");
+        assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
 
-    /// Documents of one line each through the command line, as one NDJSON file.
-    pub fn lines(&self, command: &str, pack: &str, documents: &[&str]) -> Vec<String> {
-        let (from, to) = (self.folder.join("in.ndjson"), self.folder.join("out.ndjson"));
-        std::fs::write(&from, documents.join("\n") + "\n").unwrap();
-        succeeds(self.command(command, pack).arg("-o").arg(&to).arg(&from));
-        std::fs::read_to_string(to).unwrap().lines().map(str::to_owned).collect()
+        let read = |name: &str| std::fs::read_to_string(to.join(name)).unwrap();
+        let lines: Vec<String> = read("lines.ndjson").lines().map(str::to_owned).collect();
+        assert_eq!(lines.len(), input.lines.len());
+        [lines, (0..input.documents.len()).map(|number| read(&format!("{number}.json"))).collect()]
     }
 }
 
-#[track_caller]
-fn succeeds(process: &mut Command) -> Output {
-    let output = process.output().expect("the command runs");
-    assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-    output
+/// What the command line is given.
+#[derive(Default)]
+pub struct Input<'a> {
+    pub lines: &'a [&'a str],
+    pub documents: &'a [&'a str],
 }
 
 /// The command of this build, or the one named by `CRYPTONYM_BIN`.
@@ -198,11 +205,6 @@ impl World {
         self.received.lock().unwrap().clone()
     }
 
-    /// How many requests the cloud was sent: a mark to look from later.
-    pub fn mark(&self) -> usize {
-        self.received.lock().unwrap().len()
-    }
-
     /// One request of the ward. Fails the test unless the answer is 2xx.
     pub async fn ask(&self, method: &str, target: &str, body: &str) -> Reply {
         let mut replies = self.ask_all(&self.ward, &[(method, target, body)]).await;
@@ -259,4 +261,128 @@ impl Drop for World {
 pub fn run<F: Future<Output = ()>>(test: F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(test);
+}
+
+// -- the one large body
+
+/// An upstream that takes a body piece by piece, says how much of it came so far, and answers with an empty answer.
+pub struct Basin {
+    pub base: String,
+    body: Arc<Mutex<Vec<u8>>>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Basin {
+    pub async fn start(site: &Site) -> Basin {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let base = format!("https://{}", listener.local_addr().unwrap());
+        let tls = tokio_rustls::TlsAcceptor::from(server_tls(&site.server).unwrap());
+        let body: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let kept = body.clone();
+        let running = tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let (tls, kept) = (tls.clone(), kept.clone());
+                tokio::spawn(async move {
+                    let Ok(stream) = tls.accept(socket).await else { return };
+                    let service = service_fn(move |mut request: Request<Incoming>| {
+                        let kept = kept.clone();
+                        async move {
+                            while let Some(Ok(frame)) = request.body_mut().frame().await {
+                                kept.lock().unwrap().extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                            }
+                            let text = r#"{"resourceType":"Bundle","type":"transaction-response"}"#;
+                            let answer = Response::builder().header("content-type", "application/fhir+json");
+                            Ok::<_, Infallible>(answer.body(Full::new(Bytes::from_static(text.as_bytes()))).unwrap())
+                        }
+                    });
+                    let server = auto::Builder::new(TokioExecutor::new());
+                    // A connection that breaks shows in the client's answer.
+                    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        Basin { base, body, running }
+    }
+
+    /// Bytes so far.
+    pub fn level(&self) -> usize {
+        self.body.lock().unwrap().len()
+    }
+
+    pub fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.body.lock().unwrap())
+    }
+}
+
+impl Drop for Basin {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+/// `cryptonym run`, in a process of its own; it ends with this.
+pub struct Process(Child);
+
+impl Process {
+    /// Starts the proxy and waits until it listens.
+    pub fn start(config: &Path, listener: SocketAddr) -> Process {
+        let mut process = Command::new(binary());
+        process.args(["run", "--config"]).arg(config).stdin(Stdio::null()).stderr(Stdio::null());
+        let mut process = Process(process.spawn().expect("the command runs"));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(listener).is_err() {
+            assert!(process.0.try_wait().unwrap().is_none(), "the proxy ended before it listened");
+            assert!(Instant::now() < deadline, "the proxy does not listen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        process
+    }
+
+    /// The most memory that was ever resident, in kB (proc(5), VmHWM). `None` where the system does not say.
+    pub fn peak(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Posts a body to the base of a listener in chunks, as HTTP/1.1; `between` sees how much was sent. Gives the whole answer.
+pub async fn post_in_pieces(site: &Site, listener: SocketAddr, body: &str, mut between: impl FnMut(usize)) -> String {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(site.authority.certificate().as_bytes()).unwrap()).unwrap();
+    let certificate = CertificateDer::from_pem_slice(site.ward.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(site.ward.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_client_auth_cert(vec![certificate], key).unwrap();
+    let socket = tokio::net::TcpStream::connect(listener).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
+
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: {listener}\r\ncontent-type: application/fhir+json\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut sent = 0;
+    for piece in body.as_bytes().chunks(64 * 1024) {
+        stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await.unwrap();
+        stream.write_all(piece).await.unwrap();
+        stream.write_all(b"\r\n").await.unwrap();
+        sent += piece.len();
+        between(sent);
+    }
+    stream.write_all(b"0\r\n\r\n").await.unwrap();
+    stream.flush().await.unwrap();
+    let mut answer = Vec::new();
+    // A server that closes without a TLS goodbye has still answered.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
 }
