@@ -195,6 +195,16 @@ fn dates_moved<'t>(schema: &Schema, pairs: impl IntoIterator<Item = (&'t str, &'
     }
 }
 
+/// What the command line makes of what the cloud has. Nothing for the one-way pack of a sample: its rules compile slowly in a
+/// build without optimization.
+fn reidentified(world: &World, base: Option<&str>, input: Input<'_>) -> [Vec<String>; 2] {
+    if world.pack == REVERSIBLE || corpora::all() {
+        world.site.command("reidentify", world.pack, base, input)
+    } else {
+        Default::default()
+    }
+}
+
 /// Equal, or the first difference.
 #[track_caller]
 fn same(one: &str, other: &str, what: &str) {
@@ -325,10 +335,12 @@ fn resources_go_through(pack: &'static str) {
         let read = world.ask_all(&world.ward, &reads).await;
         say(&format!("{pack}: {} authorized GET, {:.1} s", reads.len(), started.elapsed().as_secs_f64()));
         let lines: Vec<&str> = stored.iter().map(|text| text.as_str()).collect();
-        let [by_command, _] = world.site.command("reidentify", pack, None, Input { lines: &lines, ..Input::default() });
+        let [by_command, _] = reidentified(&world, None, Input { lines: &lines, ..Input::default() });
         for (number, resource) in sent.iter().enumerate() {
             let body = &read[number].body;
-            same(body, &by_command[number], "the ward's answer, the command's line");
+            if let Some(line) = by_command.get(number) {
+                same(body, line, "the ward's answer, the command's line");
+            }
             same(body, &written[number].body, "read, answer to the update");
             if pack == REVERSIBLE {
                 let fault = identity_fault(&schema, &resource.text, &unstamped(body));
@@ -432,7 +444,7 @@ fn bundles_go_through(pack: &'static str) {
             let started = Instant::now();
             let answer = world.ask("POST", "", text).await;
             let seconds = started.elapsed().as_secs_f64();
-            let received = world.received().pop().unwrap();
+            let received = world.last();
             assert_eq!(received.line(), "POST /");
             same(&received.body, expected, "the proxy's body, the command's file");
             dates_moved(&schema, [(*text, expected.as_str())]);
@@ -469,8 +481,7 @@ fn bundles_go_through(pack: &'static str) {
                 stored[&format!("{kind}/{}", &shown[12..])].as_str()
             })
             .collect();
-        let [_, by_command] =
-            world.site.command("reidentify", pack, None, Input { documents: &theirs, ..Input::default() });
+        let [_, by_command] = reidentified(&world, None, Input { documents: &theirs, ..Input::default() });
         read.iter()
             .zip(&by_command)
             .for_each(|(one, other)| same(&one.body, other, "the ward's answer, the command's file"));
@@ -586,7 +597,7 @@ fn searches_find_whom_they_ask_for(pack: &'static str) {
             let mut next = Some(search.target.clone());
             while let Some(target) = next {
                 let reply = world.ask("GET", &target, "").await;
-                let crossed = world.received().pop().unwrap().head;
+                let crossed = world.last().head;
                 let target = crossed.split(' ').nth(1).unwrap();
                 theirs.push(world.inside.get(&format!("{}{target}", world.cloud.base)).await.unwrap().body);
                 let page = reply.json();
@@ -613,12 +624,8 @@ fn searches_find_whom_they_ask_for(pack: &'static str) {
 
         // The same bytes from the command line, but for the base, which it does not move.
         let theirs: Vec<&str> = theirs.iter().map(String::as_str).collect();
-        let [_, by_command] = world.site.command(
-            "reidentify",
-            pack,
-            Some(&world.cloud.base),
-            Input { documents: &theirs, ..Input::default() },
-        );
+        let input = Input { documents: &theirs, ..Input::default() };
+        let [_, by_command] = reidentified(&world, Some(&world.cloud.base), input);
         for (one, other) in ours.iter().zip(&by_command) {
             same(
                 &resourced(one),
@@ -695,7 +702,7 @@ fn a_patient_whom_the_cloud_named_is_read_updated_and_referred_to() {
             .replace("\"gender\":\"female\"", "\"gender\":\"other\"");
         assert_ne!(read, changed);
         assert_eq!(world.ask("PUT", &path, &changed).await.status, 200);
-        let received = world.received().pop().unwrap();
+        let received = world.last();
         assert_eq!(received.line(), "PUT /Patient/1");
         let cloud_now: Value = serde_json::from_str(&world.cloud.stored()[0].json).unwrap();
         assert_eq!((&cloud_now["id"], &cloud_now["meta"]["versionId"]), (&json!("1"), &json!("2")));

@@ -205,6 +205,11 @@ impl World {
         self.received.lock().unwrap().clone()
     }
 
+    /// The request that came last.
+    pub fn last(&self) -> Received {
+        self.received.lock().unwrap().last().expect("something was received").clone()
+    }
+
     /// One request of the ward. Fails the test unless the answer is 2xx.
     pub async fn ask(&self, method: &str, target: &str, body: &str) -> Reply {
         let mut replies = self.ask_all(&self.ward, &[(method, target, body)]).await;
