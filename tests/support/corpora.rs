@@ -63,8 +63,8 @@ pub const BIG: &str = "synthea-bundles/all-120-bz2/big-tx";
 /// The examples of the specification.
 pub const EXAMPLES: &str = "fhir-r4-examples-json";
 
-/// Paths of the records of one corpus in the order of their names; a sample of `sample` files unless everything is asked for.
-pub fn paths(corpus: &str, sample: usize) -> Vec<PathBuf> {
+/// Paths of the records of one corpus in the order of their names.
+pub fn paths_of_everything(corpus: &str) -> Vec<PathBuf> {
     let Some(shared) = shared() else { return Vec::new() };
     let Ok(entries) = std::fs::read_dir(shared.join("data").join(corpus)) else {
         say(&format!("skipped: no {corpus}"));
@@ -75,6 +75,12 @@ pub fn paths(corpus: &str, sample: usize) -> Vec<PathBuf> {
     if paths.is_empty() {
         say(&format!("skipped: no records in {corpus}"));
     }
+    paths
+}
+
+/// The same; a sample of `sample` files unless everything is asked for.
+pub fn paths(corpus: &str, sample: usize) -> Vec<PathBuf> {
+    let mut paths = paths_of_everything(corpus);
     if !all() {
         // The smallest, and the patients before all.
         paths.sort_by_key(|p| (!p.to_string_lossy().contains("/Patient."), p.metadata().map_or(0, |m| m.len())));

@@ -109,7 +109,11 @@ impl<'s> LeakCheck<'s> {
             }
             Kind::Identity => identity.push((place.clone(), json::decoded(raw).into_owned())),
             Kind::Url => {
-                let url = json::decoded(raw);
+                let mut url = json::decoded(raw);
+                if place.declared.ends_with(".ifNoneExist") {
+                    // A query alone (R4 bundle-definitions, Bundle.entry.request.ifNoneExist).
+                    url = format!("?{url}").into();
+                }
                 for (part, identifies) in self.schema.url_parts(&url) {
                     if identifies {
                         identity.push((place.clone(), percent_decoded(&part).into_owned()));
