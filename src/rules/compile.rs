@@ -274,6 +274,10 @@ struct Compiler {
     undecided: BTreeMap<&'static str, String>,
     bad: BTreeSet<(u16, String)>,
     keys: HashMap<Key, StateId>,
+    /// `own_rule` by owner and member: asked again for every state in which a member stands.
+    own_rules: HashMap<(String, &'static str), Option<u16>>,
+    /// Members that some `where` asks for.
+    tested: BTreeSet<String>,
     queue: Vec<(StateId, Key)>,
     automaton: Automaton,
     shapes: HashMap<(TypeId, bool), u16>,
@@ -369,6 +373,8 @@ impl Compiler {
             undecided: BTreeMap::new(),
             bad: BTreeSet::new(),
             keys: HashMap::new(),
+            own_rules: HashMap::new(),
+            tested: BTreeSet::new(),
             queue: Vec::new(),
             automaton: Automaton::default(),
             shapes: HashMap::new(),
@@ -604,6 +610,11 @@ impl Compiler {
 
     fn build(&mut self) {
         let schema = self.schema;
+        for step in self.paths.iter().flat_map(|p| &p.path.steps) {
+            if let Step::Where(tests) = step {
+                self.tested.extend(tests.iter().map(|(member, _)| member.clone()));
+            }
+        }
         let roots: Vec<(TypeId, &'static str)> =
             schema.types().filter(|(_, d)| d.category == Category::Resource).map(|(id, d)| (id, d.name)).collect();
         for (type_id, name) in roots {
@@ -916,6 +927,16 @@ impl Compiler {
 
     /// The `types` rule on this very element: `Type.child`, else its complex type.
     fn own_rule(&mut self, owner: &str, element: &fhir::Element, complex: Option<&str>) -> Option<u16> {
+        if let Some(&known) = self.own_rules.get(&(owner.to_owned(), element.name)) {
+            return known;
+        }
+        let rule = self.find_own_rule(owner, element, complex);
+        self.used.extend(rule);
+        self.own_rules.insert((owner.to_owned(), element.name), rule);
+        rule
+    }
+
+    fn find_own_rule(&self, owner: &str, element: &fhir::Element, complex: Option<&str>) -> Option<u16> {
         let schema = self.schema;
         let mut owners = vec![owner];
         if let Some(type_id) = schema.type_named(owner) {
@@ -923,10 +944,7 @@ impl Compiler {
         }
         let mut found =
             owners.iter().flat_map(|o| [format!("{o}.{}", element.name), format!("{o}.{}", choice(element.declared))]);
-        let rule =
-            found.find_map(|name| self.types.get(&name).copied()).or_else(|| self.types.get(complex?).copied())?;
-        self.used.insert(rule);
-        Some(rule)
+        found.find_map(|name| self.types.get(&name).copied()).or_else(|| self.types.get(complex?).copied())
     }
 
     // === switches ===
@@ -1126,10 +1144,7 @@ impl Compiler {
     }
 
     fn is_tested(&self, member: &str) -> bool {
-        self.paths
-            .iter()
-            .flat_map(|p| &p.path.steps)
-            .any(|s| matches!(s, Step::Where(tests) if tests.iter().any(|(m, _)| m == member)))
+        self.tested.contains(member)
     }
 
     /// Which objects are removed whole, and which must be opened: a fixpoint over the graph of states.
