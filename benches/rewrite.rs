@@ -3,6 +3,8 @@
 //! Rounds are interleaved and medians are quoted, since machines are noisy. The input is a file given as argument (`cargo bench --bench
 //! rewrite -- FILE`), else a Bundle of repeated observations made here. Prints MB/s of input, and the ratio.
 
+#![allow(clippy::print_stdout)] // a bench prints its figures
+
 use cryptonym::names::{Caller, Domain};
 use cryptonym::policy::danger;
 use cryptonym::rewrite::{Engine, Format, Options, Rewriter};

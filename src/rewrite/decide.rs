@@ -331,22 +331,24 @@ impl<'u> Decider<'u> {
         if resource.unsealed {
             self.report.unsealed += 1;
         }
-        if resource.revealed {
-            if let Some(who) = resource.subject.or(resource.own) {
-                let handle = match self.desk.memo.get(memo::HANDLE, &who) {
-                    Some(known) => known.word.clone(),
-                    None => {
-                        let word = self.engine.keys.handle(&who);
-                        let known = Remembered { word: word.clone(), ..Remembered::default() };
-                        self.desk.memo.put(memo::HANDLE, &who, known);
-                        word
-                    }
-                };
-                self.report.subjects.insert(handle);
-            }
+        if resource.revealed
+            && let Some(who) = resource.subject.or(resource.own)
+        {
+            let handle = self.handle(&who);
+            self.report.subjects.insert(handle);
         }
         self.report.resources += 1;
         Ok(Fate::Stays)
+    }
+
+    /// The audit's name for a subject.
+    fn handle(&mut self, who: &str) -> String {
+        if let Some(known) = self.desk.memo.get(memo::HANDLE, who) {
+            return known.word.clone();
+        }
+        let word = self.engine.keys.handle(who);
+        self.desk.memo.put(memo::HANDLE, who, Remembered { word: word.clone(), ..Remembered::default() });
+        word
     }
 
     /// What must be known of a resource before its first date: whom it is about, and the seals that it bears.

@@ -465,7 +465,7 @@ impl Scanner {
                                     value.state = root;
                                     true
                                 }
-                                None if out && unknown == Unknown::Refuse || out && self.stack.is_empty() => {
+                                None if out && (unknown == Unknown::Refuse || self.stack.is_empty()) => {
                                     return refuse(Code::UnknownType, p);
                                 }
                                 None => false,
