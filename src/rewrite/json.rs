@@ -843,10 +843,13 @@ fn is_form(automaton: &Automaton, leaf: Leaf, text: &str) -> bool {
     };
     match leaf.primitive {
         Primitive::Code => {
-            // A space only behind a semicolon: `text/plain; charset=utf-8`.
+            // Terminologies have codes of several words; elsewhere a space stands only behind a semicolon: `text/plain; charset=utf-8`.
+            let words = leaf.role == Role::CodingCode && bytes.len() <= 64;
+            let space =
+                |i: usize| i > 0 && i + 1 < bytes.len() && bytes[i - 1] != b' ' && (words || bytes[i - 1] == b';');
             !bytes.is_empty()
                 && bytes.len() <= 256
-                && (0..bytes.len()).all(|i| bytes[i] > b' ' || bytes[i] == b' ' && i > 0 && bytes[i - 1] == b';')
+                && (0..bytes.len()).all(|i| bytes[i] > b' ' || bytes[i] == b' ' && space(i))
         }
         Primitive::Id => crate::fhir::reference::is_id(text),
         Primitive::Uri | Primitive::Url | Primitive::Oid | Primitive::Uuid => {

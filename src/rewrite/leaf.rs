@@ -194,10 +194,10 @@ impl Decider<'_> {
             Role::Uri => engine.uri(keys, &value, word, way),
             Role::Identifier => engine.identifier(keys, &value, word, way),
             Role::Base64 => engine.base64(keys, &value, word, way),
-            Role::Text | Role::ElementId | Role::CodingSystem | Role::Narrative if way.is_out() => {
+            Role::Text | Role::ElementId | Role::CodingSystem | Role::CodingCode | Role::Narrative if way.is_out() => {
                 seal_text(keys, leaf.role, self.spelling(at).map_err(|No(code, _)| code)?, &value, pad, word)
             }
-            Role::Text | Role::ElementId | Role::CodingSystem | Role::Narrative => {
+            Role::Text | Role::ElementId | Role::CodingSystem | Role::CodingCode | Role::Narrative => {
                 return Ok(open_text(keys, leaf.role, &value, word, way));
             }
             Role::Condition | Role::Date(_) | Role::Scalar => Err(Code::WrongForm),

@@ -75,6 +75,8 @@ pub enum Role {
     ElementId,
     /// `Coding.system`.
     CodingSystem,
+    /// `Coding.code`.
+    CodingCode,
     /// A number or boolean.
     Scalar,
 }
@@ -100,6 +102,7 @@ impl Role {
             Role::ElementId => 14,
             Role::CodingSystem => 15,
             Role::Scalar => 16,
+            Role::CodingCode => 17,
         }
     }
 }
@@ -1349,6 +1352,7 @@ fn role(owner: &str, element: &fhir::Element, primitive: Primitive, root: Option
         ("Reference", "reference") => return Role::Reference,
         ("Identifier", "value") => return Role::Identifier,
         ("Coding", "system") => return Role::CodingSystem,
+        ("Coding", "code") => return Role::CodingCode,
         ("Bundle.entry", "fullUrl") => return Role::FullUrl,
         ("Bundle.entry.request", "url") => return Role::RequestUrl,
         ("Bundle.entry.request", "ifNoneExist") => return Role::Condition,
