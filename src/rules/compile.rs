@@ -902,7 +902,10 @@ impl Compiler {
             positions: Vec::new(),
             element: from.element,
             maybe: from.maybe.clone(),
-            types: self.own_rule(owner_name, element, complex.then_some(type_name)).or(from.types),
+            types: self
+                .own_rule(owner_name, element, complex.then_some(type_name))
+                .map(|r| self.alike(r))
+                .or(from.types),
             kind: match about::life_date(owner_name, element.name) {
                 Some(LifeDate::Birth) => DateKind::Birth,
                 Some(LifeDate::Death) => DateKind::Death,
@@ -937,6 +940,14 @@ impl Compiler {
         self.used.extend(rule);
         self.own_rules.insert((owner.to_owned(), element.name), rule);
         rule
+    }
+
+    /// One rule for all that remove: what is inherited is the removal, and telling its authors apart would copy the graph beneath for each.
+    fn alike(&self, rule: u16) -> u16 {
+        if self.rules[rule as usize].action != Action::Remove {
+            return rule;
+        }
+        self.rules.iter().position(|r| r.action == Action::Remove).map_or(rule, |first| first as u16)
     }
 
     fn find_own_rule(&self, owner: &str, element: &fhir::Element, complex: Option<&str>) -> Option<u16> {
