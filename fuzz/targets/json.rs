@@ -32,7 +32,7 @@ fn run(mut rewriter: Rewriter, input: &[u8], cut: usize) -> (bool, Vec<u8>) {
     (done, output)
 }
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: { engine(0); }, |bytes: &[u8]| {
     let [cut, pack, input @ ..] = bytes else { return };
     let (engine, format) = (engine(*pack as usize), if pack & 128 == 0 { Format::Json } else { Format::Ndjson });
     let whole = run(Rewriter::pseudonymize(Arc::clone(engine), format), input, 0);

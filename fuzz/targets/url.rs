@@ -19,7 +19,7 @@ fn engine() -> &'static Engine {
     })
 }
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: { engine(); }, |bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for method in ["GET", "PUT", "POST", "DELETE"] {
         if let Ok(crosses) = url::request(engine(), method, text) {

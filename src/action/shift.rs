@@ -1,8 +1,12 @@
-//! Offsets of shifted dates: `offset[subject, kind] = ±1..N days`, uniform, from HMAC-SHA256 of the subject (design §4).
+//! `shift`: offsets of shifted dates, and the times outside FHIR that they move. The offset is `offset[subject, kind] = ±1..N days`, uniform, from HMAC-SHA256 of the subject (design §4).
 //!
 //! All dates of one subject move by the same number of days, so intervals survive. Births and deaths move by offsets of their own: a known
 //! birth date must not give away the dates of treatment. The key is pinned to the id epoch: a rotation does not move the past.
 
+use super::number::{Number, ten};
+use super::{Done, No};
+use crate::fhir::Primitive;
+use crate::fhir::date::FhirDate;
 use crate::token::Mac;
 
 /// Which of a subject's offsets. The label is part of the hash and of the seal: never reuse one.
@@ -49,6 +53,133 @@ pub fn months(offset_days: i32) -> i32 {
     whole.max(1) * offset_days.signum()
 }
 
+/// How a time outside FHIR is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds since 1970.
+    Seconds,
+    /// Milliseconds since 1970.
+    Millis,
+    /// Microseconds since 1970.
+    Micros,
+    /// Nanoseconds since 1970.
+    Nanos,
+    /// ISO 8601 and its usual variants, as text.
+    Iso,
+}
+
+impl Unit {
+    /// `s`, `ms`, `us`, `ns`, `iso`.
+    pub fn named(name: &str) -> Option<Unit> {
+        Some(match name {
+            "s" => Unit::Seconds,
+            "ms" => Unit::Millis,
+            "us" => Unit::Micros,
+            "ns" => Unit::Nanos,
+            "iso" => Unit::Iso,
+            _ => return None,
+        })
+    }
+}
+
+/// A time outside FHIR, moved by days: its time of day, precision and zone keep their spelling. What is no time of this unit is refused,
+/// since it would cross unmoved. Zero since 1970 and FHIR's sentinels stay: they say "never".
+pub fn time(text: &str, unit: Unit, offset_days: i32) -> Result<Done, No> {
+    let per_second = match unit {
+        Unit::Iso => return iso(text, offset_days),
+        Unit::Seconds => 0,
+        Unit::Millis => 3,
+        Unit::Micros => 6,
+        Unit::Nanos => 9,
+    };
+    if text.contains(['e', 'E']) {
+        return Err(No::Date); // would not come back as it was written
+    }
+    let number = Number::parse(text).ok_or(No::Date)?;
+    if number.unscaled == 0 {
+        return Ok(Done::Stays);
+    }
+    let day = ten(per_second + number.scale).and_then(|t| t.checked_mul(86_400)).ok_or(No::Range)?;
+    let moved = number.unscaled.checked_add(day.checked_mul(offset_days.into()).ok_or(No::Range)?).ok_or(No::Range)?;
+    let moved = Number { unscaled: moved, scale: number.scale };
+    // Years 0001 to 9999, as for dates; and never onto the zero that stays.
+    let bound = ten(per_second).and_then(|t| t.checked_mul(253_402_300_800)).ok_or(No::Range)?;
+    let opposite = Number { unscaled: -moved.unscaled, ..moved };
+    if moved.unscaled == 0 || moved.exceeds(bound - 1) || opposite.exceeds(bound) {
+        return Err(No::Range);
+    }
+    Ok(Done::Text(moved.to_string()))
+}
+
+/// `YYYY-MM-DD` or `YYYYMMDD`, perhaps with a time behind; `YYYY-MM`; `YYYY`, which stays.
+fn iso(text: &str, offset_days: i32) -> Result<Done, No> {
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(text.len());
+    let (day, clock) = text.split_at(at);
+    let basic = day.len() == 8 && day.bytes().all(|b| b.is_ascii_digit());
+    let spelled = if basic { format!("{}-{}-{}", &day[..4], &day[4..6], &day[6..]) } else { day.to_owned() };
+    let date = FhirDate::parse(Primitive::Date, &spelled).map_err(|_| No::Date)?;
+    if !clock.is_empty() && (date.day().is_none() || !is_clock(clock)) {
+        return Err(No::Date);
+    }
+    if date.month().is_none() || date.is_sentinel() {
+        return Ok(Done::Stays);
+    }
+    let moved = match date.day() {
+        Some(_) => date.add_days(offset_days),
+        None => date.add_months(months(offset_days)),
+    };
+    let moved = moved.filter(|m| !m.is_sentinel()).ok_or(No::Range)?.to_string();
+    let moved = if basic { moved.replace('-', "") } else { moved };
+    Ok(Done::Text(format!("{moved}{clock}")))
+}
+
+/// `T` or a space, `hh:mm[:ss[.f]]` or `hhmm[ss[.f]]`, and perhaps a zone: nothing else, since it crosses as it is.
+fn is_clock(text: &str) -> bool {
+    let mut rest = text.as_bytes();
+    let mut eat = |wanted: &[u8]| match rest.split_first() {
+        Some((first, others)) if wanted.contains(first) => {
+            rest = others;
+            true
+        }
+        _ => false,
+    };
+    let two = |eat: &mut dyn FnMut(&[u8]) -> bool| eat(b"0123456789") && eat(b"0123456789");
+    if !eat(b"Tt ") || !two(&mut eat) {
+        return false;
+    }
+    eat(b":");
+    if !two(&mut eat) {
+        return false;
+    }
+    if eat(b":") && !two(&mut eat) {
+        return false;
+    }
+    if eat(b"0123456789") && !eat(b"0123456789") {
+        return false; // hhmmss
+    }
+    if eat(b".,") {
+        let digits = (0..9).take_while(|_| eat(b"0123456789")).count();
+        if digits == 0 {
+            return false;
+        }
+    }
+    eat(b" ");
+    if eat(b"+-") {
+        if !two(&mut eat) {
+            return false;
+        }
+        if eat(b":") && !two(&mut eat) {
+            return false;
+        }
+        if eat(b"0123456789") && !eat(b"0123456789") {
+            return false; // ±hhmm
+        }
+    } else {
+        eat(b"Zz");
+    }
+    rest.is_empty()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +210,44 @@ mod tests {
             of(Offset::Event) != of(Offset::Birth) && of(Offset::Birth) != of(Offset::Death)
         });
         assert!(differ.count() > 95);
+    }
+
+    #[test]
+    fn times_outside_fhir_move_by_whole_days() {
+        for (unit, text, days, expected) in [
+            ("s", "1700000000", 1, Ok(Some("1700086400"))),
+            ("ms", "1700000000123", -1, Ok(Some("1699913600123"))),
+            ("us", "1700000000123456", 2, Ok(Some("1700172800123456"))),
+            ("ns", "1700000000123456789", 1, Ok(Some("1700086400123456789"))),
+            ("s", "1700000000.250", 1, Ok(Some("1700086400.250"))),
+            ("s", "0", 1, Ok(None)),
+            ("s", "86400", -1, Err(No::Range)),
+            ("s", "1.7e9", 1, Err(No::Date)),
+            ("s", "253402300799", 1, Err(No::Range)),
+            ("ms", "soon", 1, Err(No::Date)),
+            ("iso", "2026-02-28", 1, Ok(Some("2026-03-01"))),
+            ("iso", "2026-02", 40, Ok(Some("2026-03"))),
+            ("iso", "2026", 40, Ok(None)),
+            ("iso", "9999-12-31", 40, Ok(None)),
+            ("iso", "20260228T101112Z", 1, Ok(Some("20260301T101112Z"))),
+            ("iso", "2026-02-28 10:11:12.123 +0100", 1, Ok(Some("2026-03-01 10:11:12.123 +0100"))),
+            ("iso", "2026-02-28T10:11", 1, Ok(Some("2026-03-01T10:11"))),
+            ("iso", "2026-02-28T10:11:12+01:00", 1, Ok(Some("2026-03-01T10:11:12+01:00"))),
+            ("iso", "2026-02-28T10:11 Ng", 1, Err(No::Date)),
+            ("iso", "2026-02-28T1", 1, Err(No::Date)),
+            ("iso", "2026-02T10:11", 1, Err(No::Date)),
+            ("iso", "28.2.2026", 1, Err(No::Date)),
+        ] {
+            let unit = Unit::named(unit).unwrap();
+            let moved = time(text, unit, days).map(|done| match done {
+                Done::Text(text) => Some(text),
+                _ => None,
+            });
+            assert_eq!(moved.as_ref().map(|m| m.as_deref()).map_err(|no| *no), expected, "{text}");
+            if let Ok(Some(moved)) = moved {
+                assert_eq!(time(&moved, unit, -days), Ok(Done::Text(text.to_owned())), "{text} and back");
+            }
+        }
     }
 
     #[test]

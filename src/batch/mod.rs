@@ -1,26 +1,28 @@
 //! Files and folders through the same rewriter as the proxy: same rules, same keys, same bytes.
 //!
-//! Input is read in chunks and never held beyond the largest resource. An output appears under its final name only when it is
-//! complete and durable; a document that is refused leaves nothing behind, an NDJSON line that is refused is left out and
-//! named. What is revealed is recorded before it is written.
+//! Input is read in chunks and never held beyond the largest resource; the lines of an NDJSON file are rewritten on all cores, and
+//! come out in their order. An output appears under its final name only when it is complete and durable; a document that is refused
+//! leaves nothing behind, an NDJSON line that is refused is left out and named. What is revealed is recorded before it is written.
 
 mod ledger;
+mod lines;
+mod ordered;
 mod output;
 
 pub use ledger::{Ledger, LedgerError};
+pub use ordered::{cores, ordered};
 pub use output::Output;
 
-use crate::limits;
+use crate::encoding::{Coding, Fault};
 use crate::policy::Permit;
 use crate::rewrite::{Code, Engine, Format, Refusal, Report, Rewriter};
-use flate2::bufread::MultiGzDecoder;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use crate::secret::SecretKey;
+use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes read at a time. Large enough that system calls cost nothing beside the rewriting, small enough to stay in cache.
-const CHUNK_BYTES: usize = 64 * 1024;
+pub const CHUNK_BYTES: usize = 64 * 1024;
 /// Output gathered before it is recorded and written. One audit line, and one `fdatasync`, for each.
 const BATCH_BYTES: usize = 1024 * 1024;
 
@@ -28,10 +30,22 @@ const BATCH_BYTES: usize = 1024 * 1024;
 pub struct Job {
     /// Rules and keys.
     pub engine: Arc<Engine>,
-    /// `None`: pseudonymize. `Some`: re-identify.
-    pub permit: Option<Arc<Permit>>,
+    /// Which way.
+    pub direction: Direction,
     /// Stop at the first refusal.
     pub fail_fast: bool,
+    /// Threads for the lines of one input.
+    pub workers: usize,
+}
+
+/// Which way values go.
+pub enum Direction {
+    /// To the untrusted side. The key is that of hashes that hold in this run only (`scope: document`): random, and forgotten with the run.
+    Pseudonymize(SecretKey),
+    /// To the trusted side, for whom this permit was minted.
+    Reidentify(Arc<Permit>),
+    /// From old epochs to the active one; nothing is revealed.
+    Rewrap,
 }
 
 /// What became of one input.
@@ -39,11 +53,16 @@ pub struct Job {
 pub struct Outcome {
     /// Documents (or NDJSON lines) written.
     pub done: u64,
-    /// What was refused: line (0 for a document) and why.
-    pub refused: Vec<(u64, Refusal)>,
+    /// Documents or lines refused.
+    pub refused: u64,
+    /// The output is whole: it may appear under its name.
+    pub complete: bool,
     /// Counts of everything done.
     pub report: Report,
 }
+
+/// Hears of each refusal, in order: the line (0 for a document) and why.
+pub type Refused<'r> = &'r mut (dyn FnMut(u64, &Refusal) + Send);
 
 /// Why an input could not be read to its end or an output not written. Carries no content.
 #[derive(Debug, thiserror::Error)]
@@ -61,24 +80,15 @@ pub enum BatchError {
     Audit(LedgerError),
 }
 
-/// The format and compression that a file's name says. `None`: a suffix that is not known.
-pub fn kind(path: &Path) -> Option<(Format, bool)> {
+/// The format and coding that a file's name says. `None`: a suffix that is not known.
+pub fn kind(path: &Path) -> Option<(Format, Coding)> {
     let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-    let (name, packed) = match name.strip_suffix(".gz") {
-        Some(inner) => (inner.to_owned(), true),
-        None => (name, false),
-    };
+    let (coding, name) = Coding::of(&name);
     match name.rsplit_once('.')?.1 {
-        "json" => Some((Format::Json, packed)),
-        "ndjson" | "jsonl" => Some((Format::Ndjson, packed)),
+        "json" => Some((Format::Json, coding)),
+        "ndjson" | "jsonl" => Some((Format::Ndjson, coding)),
         _ => None,
     }
-}
-
-/// Opens an input file, unpacking it where its name says so.
-pub fn open(path: &Path, packed: bool) -> Result<Box<dyn BufRead>, BatchError> {
-    let file = BufReader::with_capacity(CHUNK_BYTES, File::open(path).map_err(BatchError::Read)?);
-    Ok(if packed { Box::new(BufReader::with_capacity(CHUNK_BYTES, MultiGzDecoder::new(file))) } else { Box::new(file) })
 }
 
 /// Input files below a folder, sorted, with their paths relative to it. Links are not followed: one could lead out of the folder.
@@ -99,11 +109,24 @@ pub fn files_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The refusal of an input whose coding is at fault; other errors of reading are the disk's.
+fn unread(error: io::Error) -> Result<Refusal, BatchError> {
+    let code = match Fault::of(&error) {
+        Some(Fault::Damaged) => Code::BadEncoding,
+        Some(Fault::Expands) => Code::ExpandsTooFar,
+        None => return Err(BatchError::Read(error)),
+    };
+    Ok(Refusal { code, path: String::new(), byte: 0 })
+}
+
 impl Job {
-    fn rewriter(&self, format: Format) -> Rewriter {
-        match &self.permit {
-            None => Rewriter::pseudonymize(Arc::clone(&self.engine), format),
-            Some(permit) => Rewriter::reidentify(Arc::clone(&self.engine), format, Some(Arc::clone(permit))),
+    fn rewriter(&self) -> Rewriter {
+        let engine = Arc::clone(&self.engine);
+        match &self.direction {
+            Direction::Pseudonymize(document) => Rewriter::pseudonymize(engine, Format::Json).within(document),
+            Direction::Reidentify(permit) => Rewriter::reidentify(engine, Format::Json, Some(Arc::clone(permit))),
+            // An engine made to rewrap reveals nothing; without a permit no engine does.
+            Direction::Rewrap => Rewriter::reidentify(engine, Format::Json, None),
         }
     }
 
@@ -113,125 +136,92 @@ impl Job {
         input: &mut dyn BufRead,
         format: Format,
         output: &mut Output,
-        ledger: Option<&mut Ledger>,
+        ledger: Option<&Mutex<Ledger>>,
+        refused: Refused<'_>,
     ) -> Result<Outcome, BatchError> {
-        match format {
-            Format::Json => self.document(input, output, ledger),
-            Format::Ndjson => self.lines(input, output, ledger),
-        }
+        let mut release = Release {
+            job: self,
+            output,
+            ledger,
+            written: Vec::new(),
+            report: Report::default(),
+            outcome: Outcome::default(),
+        };
+        let complete = match format {
+            Format::Json => self.document(input, &mut release, refused)?,
+            Format::Ndjson => self.lines(input, &mut release, refused)?,
+        };
+        release.flush()?;
+        Ok(Outcome { complete, ..release.outcome })
     }
 
     fn document(
         &self,
         input: &mut dyn BufRead,
-        output: &mut Output,
-        mut ledger: Option<&mut Ledger>,
-    ) -> Result<Outcome, BatchError> {
-        let mut rewriter = self.rewriter(Format::Json);
-        let mut outcome = Outcome::default();
-        let mut written = Vec::new();
-        loop {
-            let chunk = input.fill_buf().map_err(BatchError::Read)?;
+        release: &mut Release<'_>,
+        refused: Refused<'_>,
+    ) -> Result<bool, BatchError> {
+        let mut rewriter = self.rewriter();
+        let refusal = loop {
+            let chunk = match input.fill_buf() {
+                Ok(chunk) => chunk,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => break unread(error)?,
+            };
             let length = chunk.len();
-            let result = if length == 0 { rewriter.finish(&mut written) } else { rewriter.write(chunk, &mut written) };
-            input.consume(length);
-            if let Err(refusal) = result {
-                outcome.refused.push((0, refusal));
-                outcome.report.add(rewriter.take_report());
-                return Ok(outcome);
-            }
-            if written.len() >= BATCH_BYTES || length == 0 {
-                self.release(&mut rewriter, &mut written, output, ledger.as_deref_mut(), &mut outcome)?;
-            }
-            if length == 0 {
-                outcome.done = 1;
-                return Ok(outcome);
-            }
-        }
-    }
-
-    fn lines(
-        &self,
-        input: &mut dyn BufRead,
-        output: &mut Output,
-        mut ledger: Option<&mut Ledger>,
-    ) -> Result<Outcome, BatchError> {
-        let mut rewriter = self.rewriter(Format::Json);
-        let mut outcome = Outcome::default();
-        let mut written = Vec::new();
-        let mut line = Vec::new();
-        let mut number = 0;
-        loop {
-            number += 1;
-            line.clear();
-            let bound = limits::RESOURCE_BYTES_MAX as u64 + 2; // a longer line is refused below, not held
-            let read = (&mut *input).take(bound).read_until(b'\n', &mut line).map_err(BatchError::Read)?;
-            if read == 0 {
-                break;
-            }
-            let ended = line.last() == Some(&b'\n');
-            let content = &line[..line.len() - usize::from(ended)];
-            if content.len() > limits::RESOURCE_BYTES_MAX {
-                outcome.refused.push((number, Refusal { code: Code::ResourceTooLarge, path: String::new(), byte: 0 }));
-                if !ended {
-                    skip_line(input).map_err(BatchError::Read)?;
-                }
-            } else if content.iter().all(u8::is_ascii_whitespace) {
-                written.extend_from_slice(&line);
+            let step = if length == 0 {
+                rewriter.finish(&mut release.written)
             } else {
-                match rewriter.document(content, &mut written) {
-                    Ok(()) => {
-                        outcome.done += 1;
-                        if ended {
-                            written.push(b'\n');
-                        }
-                    }
-                    Err(refusal) => outcome.refused.push((number, refusal)),
+                rewriter.write(chunk, &mut release.written)
+            };
+            input.consume(length);
+            release.report.add(rewriter.take_report());
+            match step {
+                Err(refusal) => break refusal,
+                Ok(()) if length == 0 => {
+                    release.outcome.done = 1;
+                    return Ok(true);
                 }
+                Ok(()) => release.flush_when_full()?,
             }
-            if self.fail_fast && !outcome.refused.is_empty() {
-                break;
-            }
-            if written.len() >= BATCH_BYTES {
-                self.release(&mut rewriter, &mut written, output, ledger.as_deref_mut(), &mut outcome)?;
-            }
-        }
-        self.release(&mut rewriter, &mut written, output, ledger, &mut outcome)?;
-        Ok(outcome)
-    }
-
-    /// Records what a batch reveals, then writes it. In this order: what cannot be recorded is not revealed.
-    fn release(
-        &self,
-        rewriter: &mut Rewriter,
-        written: &mut Vec<u8>,
-        output: &mut Output,
-        ledger: Option<&mut Ledger>,
-        outcome: &mut Outcome,
-    ) -> Result<(), BatchError> {
-        let report = rewriter.take_report();
-        if let (Some(ledger), Some(permit), true) = (ledger, &self.permit, report.reveals_anything()) {
-            ledger.record(permit, &report).map_err(BatchError::Audit)?;
-        }
-        output.write(written).map_err(BatchError::Write)?;
-        written.clear();
-        outcome.report.add(report);
-        Ok(())
+        };
+        refused(0, &refusal);
+        release.outcome.refused = 1;
+        // What was decided but not yet released stays back: half a document is of no use to anybody.
+        release.written.clear();
+        release.report.reveals.clear();
+        Ok(false)
     }
 }
 
-/// Reads on to the end of a line that is too long to be held.
-fn skip_line(input: &mut dyn BufRead) -> io::Result<()> {
-    loop {
-        let chunk = input.fill_buf()?;
-        if chunk.is_empty() {
-            return Ok(());
+/// Output on its way: gathered, recorded, written. In this order: what cannot be recorded is not revealed.
+struct Release<'r> {
+    job: &'r Job,
+    output: &'r mut Output,
+    ledger: Option<&'r Mutex<Ledger>>,
+    written: Vec<u8>,
+    report: Report,
+    outcome: Outcome,
+}
+
+impl Release<'_> {
+    fn flush_when_full(&mut self) -> Result<(), BatchError> {
+        if self.written.len() >= BATCH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), BatchError> {
+        let report = std::mem::take(&mut self.report);
+        if let (Some(ledger), Direction::Reidentify(permit), true) =
+            (self.ledger, &self.job.direction, report.reveals_anything())
+        {
+            let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            ledger.record(permit, &report).map_err(BatchError::Audit)?;
         }
-        let found = memchr::memchr(b'\n', chunk);
-        let length = found.map_or(chunk.len(), |at| at + 1);
-        input.consume(length);
-        if found.is_some() {
-            return Ok(());
-        }
+        self.output.write(&self.written).map_err(BatchError::Write)?;
+        self.written.clear();
+        // One large line must not set the memory of all that follows.
+        self.written.shrink_to(2 * BATCH_BYTES);
+        self.outcome.report.add(Report { subjects: Default::default(), ..report });
+        Ok(())
     }
 }

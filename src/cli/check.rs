@@ -30,7 +30,13 @@ pub fn check(args: &Check) -> ExitCode {
     let mut wrong = 0;
     for name in &args.rules {
         match packs::load(name) {
-            Ok(rules) => tell(format_args!("{name}: ok: {} rules for {}", rules.rules.len(), rules.release.name())),
+            Ok(rules) => {
+                tell(format_args!("{name}: ok: {} rules for {}", rules.rules.len(), rules.release.name()));
+                for warning in &rules.warnings {
+                    let line = packs::place(name, warning.at.line, warning.at.column, format_args!("{warning}"));
+                    complain(format_args!("{line}"));
+                }
+            }
             Err(mistakes) => {
                 wrong += mistakes.len();
                 for mistake in mistakes {

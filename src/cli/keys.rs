@@ -1,7 +1,9 @@
-//! Key files: made with the operating system's randomness, readable by their owner alone, never overwritten.
+//! Key files: made with the operating system's randomness, readable by their owner alone, never overwritten but by a whole new one.
 //!
-//! What stands in a key file, `token::keyring` says; this page opens and writes it. No message repeats its content.
+//! What stands in a key file, `token::keyring` says; this page opens and writes it. No message repeats its content. The commands that
+//! lead epochs through their lives are in `rotation`.
 
+use crate::secret::SecretKey;
 use crate::token::Keyring;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -30,12 +32,16 @@ pub enum GenerateError {
     Randomness(getrandom::Error),
 }
 
-/// Writes a new keyring of one active epoch, mode 0600, durable when this returns.
-pub fn generate(output: &Path) -> Result<(), GenerateError> {
+/// 32 random bytes that live as long as this run.
+pub fn random() -> Result<SecretKey, GenerateError> {
     let mut secret = Zeroizing::new([0; 32]);
     getrandom::fill(secret.as_mut_slice()).map_err(GenerateError::Randomness)?;
-    let now = jiff::Timestamp::now();
-    let created = now.round(jiff::Unit::Second).unwrap_or(now).to_string();
+    Ok(SecretKey::new(*secret))
+}
+
+/// Writes a new keyring of one active epoch, mode 0600, durable when this returns.
+pub fn generate(output: &Path) -> Result<(), GenerateError> {
+    let (secret, created) = fresh()?;
     write_new(output, Keyring::generate(*secret, &created).to_yaml().as_bytes()).map_err(|error| {
         let name = output.display().to_string();
         match error.kind() {
@@ -43,6 +49,32 @@ pub fn generate(output: &Path) -> Result<(), GenerateError> {
             _ => GenerateError::Write(name, error),
         }
     })
+}
+
+/// 32 bytes of the operating system, and the time to the second.
+pub(super) fn fresh() -> Result<(Zeroizing<[u8; 32]>, String), GenerateError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    getrandom::fill(secret.as_mut_slice()).map_err(GenerateError::Randomness)?;
+    let now = jiff::Timestamp::now();
+    Ok((secret, now.round(jiff::Unit::Second).unwrap_or(now).to_string()))
+}
+
+/// Puts a new text in place of a key file: whole or not at all, mode 0600, durable when this returns. The old text is then overwritten as far as
+/// a file can be; a disk that writes elsewhere, a snapshot or a backup may still hold it.
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let path = path.canonicalize()?; // a link stays a link
+    let mut old = OpenOptions::new().write(true).open(&path)?;
+    let chance = getrandom::u64().map_err(io::Error::other)?;
+    let part = path.with_file_name(format!(".cryptonym-{chance:016x}.part"));
+    write_new(&part, content)?;
+    if let Err(error) = std::fs::rename(&part, &path) {
+        let _ = std::fs::remove_file(&part); // the old file is still whole
+        return Err(error);
+    }
+    sync_folder(&path)?;
+    let length = old.metadata()?.len();
+    old.write_all(&vec![b'#'; length as usize])?;
+    old.sync_all()
 }
 
 fn write_new(output: &Path, content: &[u8]) -> io::Result<()> {

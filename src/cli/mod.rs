@@ -1,20 +1,35 @@
 //! The `cryptonym` command: one file per command, exit codes and words in one place (contract §3).
 
+pub mod audit;
 #[cfg(feature = "proxy")]
 pub mod certs;
 pub mod check;
 pub mod convert;
+pub mod coverage;
 #[cfg(feature = "proxy")]
 pub mod demo;
+pub mod diff;
+pub mod explain;
+mod files;
+pub mod help;
 pub mod keys;
 pub mod packs;
+mod plan;
+pub mod rotation;
 #[cfg(feature = "proxy")]
 pub mod run;
-mod say;
+pub mod say;
+pub mod schema;
+pub mod test;
+#[cfg(feature = "proxy")]
+mod watch;
 
 pub use say::{complain, tell};
 
-use clap::{Args, Parser, Subcommand};
+#[cfg(feature = "proxy")]
+use clap::Args;
+use clap::{Parser, Subcommand};
+#[cfg(feature = "proxy")]
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,12 +37,14 @@ use std::process::ExitCode;
 pub const DONE: u8 = 0;
 /// Something was refused, or reading or writing failed.
 pub const REFUSED: u8 = 1;
+/// A command line that cannot be meant; clap's own code for it.
+pub const USAGE: u8 = 2;
 /// Rules, keys or configuration invalid or missing (`EX_CONFIG` of sysexits.h).
 pub const CONFIG: u8 = 78;
 
 /// NAT for identity: pseudonymizes FHIR on the way out, re-identifies it on the way back for those who may know.
 #[derive(Debug, Parser)]
-#[command(name = "cryptonym", version, propagate_version = true, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "cryptonym", version, propagate_version = true, disable_help_subcommand = true, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Command {
     #[command(subcommand)]
     verb: Verb,
@@ -47,11 +64,30 @@ enum Verb {
     Pseudonymize(convert::Pseudonymize),
     /// Turn pseudonyms back; every batch is recorded with --audit
     Reidentify(convert::Reidentify),
+    /// Move tokens of old key epochs to the active one; nothing is revealed
+    Rewrap(convert::Rewrap),
     /// Check rule files or a proxy configuration; every mistake at once
     Check(check::Check),
+    /// Run the tests that travel with rule files
+    Test(test::Test),
+    /// Say which rule decides each leaf of a document
+    Explain(explain::Explain),
+    /// Say what a pack does with every element of its release
+    Coverage(coverage::Coverage),
+    /// Say what changes when one pack takes the place of another
+    Diff(diff::Diff),
     /// Make and look after key files
     #[command(subcommand)]
-    Keys(Keys),
+    Keys(rotation::Keys),
+    /// Check and search audit files
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Write the JSON Schema of a kind of file, for editors
+    Schema(schema::Schema),
+    /// Explain the code of a refusal, or a command
+    Help(help::Help),
+    /// Write completions for a shell
+    Completions(help::Completions),
     /// Start the proxy
     #[cfg(feature = "proxy")]
     Run(Run),
@@ -88,7 +124,7 @@ struct Run {
     /// Configuration file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["upstream", "rules", "keys"], required_unless_present = "upstream")]
     config: Option<PathBuf>,
-    /// A first try without a file: base URL of the untrusted side
+    /// A first try without a file: base URL of where requests go
     #[arg(long, value_name = "URL", requires_all = ["rules", "keys"])]
     upstream: Option<String>,
     /// Authority of the upstream's certificate
@@ -103,7 +139,10 @@ struct Run {
     /// Loopback address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: String,
-    /// Which side may not know who the patient is
+    /// Loopback address of health and metrics
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+    admin: String,
+    /// Which side may not know who the patient is: upstream, or downstream
     #[arg(long, value_name = "SIDE", default_value = "upstream")]
     untrusted: String,
     /// Pseudonymisation domain
@@ -125,24 +164,11 @@ fn start(args: Run) -> ExitCode {
         rules: args.rules.unwrap_or_default(),
         keys: args.keys.unwrap_or_default(),
         listen: args.listen,
+        admin: args.admin,
         untrusted: args.untrusted,
         domain: args.domain,
         lossy_update: args.lossy_update,
     })
-}
-
-#[derive(Debug, Subcommand)]
-enum Keys {
-    /// Write a new keyring of one active epoch; never overwrites
-    #[command(after_help = "Example:\n  cryptonym keys generate -o keys.yaml")]
-    Generate(Generate),
-}
-
-#[derive(Debug, Args)]
-struct Generate {
-    /// The key file to make, readable by its owner alone
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
 }
 
 /// Runs the command and says how it ended.
@@ -150,22 +176,22 @@ pub fn main() -> ExitCode {
     match Command::parse().verb {
         Verb::Pseudonymize(args) => convert::pseudonymize(&args),
         Verb::Reidentify(args) => convert::reidentify(&args),
+        Verb::Rewrap(args) => convert::rewrap(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Test(args) => test::run(&args),
+        Verb::Schema(args) => schema::run(&args),
+        Verb::Help(args) => help::help(&args),
+        Verb::Completions(args) => help::completions(&args),
+        Verb::Explain(args) => explain::run(&args),
+        Verb::Coverage(args) => coverage::run(&args),
+        Verb::Diff(args) => diff::run(&args),
         #[cfg(feature = "proxy")]
         Verb::Run(args) => start(args),
         #[cfg(feature = "proxy")]
         Verb::Demo { keep } => demo::demo(keep),
         #[cfg(feature = "proxy")]
         Verb::Certs(Certs::Dev { output }) => certs::dev(&output),
-        Verb::Keys(Keys::Generate(args)) => match keys::generate(&args.output) {
-            Ok(()) => {
-                tell(format_args!("wrote {}; keep a copy where only its owners can read it", args.output.display()));
-                ExitCode::from(DONE)
-            }
-            Err(error) => {
-                complain(format_args!("cryptonym: {error}"));
-                ExitCode::from(REFUSED)
-            }
-        },
+        Verb::Keys(args) => rotation::run(&args),
+        Verb::Audit(args) => audit::run(&args),
     }
 }

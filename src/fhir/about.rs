@@ -11,19 +11,16 @@ use super::schema::Release;
 pub enum Subject {
     /// Patient: its own id.
     OwnId,
-    /// The references at this element path below the resource (`participant.actor`), those of them that point at a
+    /// The references at these element paths below the resource (`subject|participant.actor`), those of them that point at a
     /// Patient. What points elsewhere (Group, Device, Practitioner) is no patient; several patients are no single subject.
     References(&'static str),
     /// About nobody, about many, or only mentioning patients.
     Nobody,
 }
 
-/// Whom a resource type is about. `None`: the release does not define the type, or has no table yet (R4B, R5).
+/// Whom a resource type is about. `None`: the release does not define the type.
 pub fn subject(release: Release, resource_type: &str) -> Option<Subject> {
-    if release != Release::R4 {
-        return None;
-    }
-    let path = subject_rows().find(|(name, _)| *name == resource_type)?.1;
+    let path = subject_rows(release).find(|(name, _)| *name == resource_type)?.1;
     Some(match path {
         "id" => Subject::OwnId,
         "-" => Subject::Nobody,
@@ -31,8 +28,13 @@ pub fn subject(release: Release, resource_type: &str) -> Option<Subject> {
     })
 }
 
-fn subject_rows() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let lines = include_str!("tables/subjects_r4.tsv").lines().filter(|line| !line.starts_with('#'));
+fn subject_rows(release: Release) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let table = match release {
+        Release::R4 => include_str!("tables/subjects_r4.tsv"),
+        Release::R4b => include_str!("tables/subjects_r4b.tsv"),
+        Release::R5 => include_str!("tables/subjects_r5.tsv"),
+    };
+    let lines = table.lines().filter(|line| !line.starts_with('#'));
     lines.map(|line| line.split_once('\t').expect("a row of our table has two columns"))
 }
 
@@ -83,6 +85,8 @@ mod tests {
     use super::*;
     use crate::fhir::schema::{Category, Kind, Primitive, Schema};
 
+    const RELEASES: [Release; 3] = [Release::R4, Release::R4b, Release::R5];
+
     /// The kind and targets at the end of a path of JSON keys.
     fn resolve(schema: &Schema, type_name: &str, path: &str) -> (Kind, Vec<&'static str>) {
         let mut kind = Kind::Complex(schema.type_named(type_name).unwrap());
@@ -97,19 +101,23 @@ mod tests {
 
     #[test]
     fn every_resource_type_has_a_row_that_leads_to_patients() {
-        let schema = Schema::of(Release::R4);
-        let reference = Kind::Complex(schema.type_named("Reference").unwrap());
-        let resources = schema.types().filter(|(_, definition)| definition.category == Category::Resource);
-        let names: Vec<_> = resources.map(|(_, definition)| definition.name).collect();
-        assert_eq!(subject_rows().map(|(name, _)| name).collect::<Vec<_>>(), names);
-        for name in names {
-            match subject(Release::R4, name).unwrap() {
-                Subject::OwnId => assert_eq!(name, "Patient"),
-                Subject::Nobody => {}
-                Subject::References(path) => {
-                    let (kind, targets) = resolve(schema, name, path);
-                    assert_eq!(kind, reference, "{name}.{path}");
-                    assert!(targets.is_empty() || targets.contains(&"Patient"), "{name}.{path}");
+        for release in RELEASES {
+            let schema = Schema::of(release);
+            let reference = Kind::Complex(schema.type_named("Reference").unwrap());
+            let resources = schema.types().filter(|(_, definition)| definition.category == Category::Resource);
+            let names: Vec<_> = resources.map(|(_, definition)| definition.name).collect();
+            assert_eq!(subject_rows(release).map(|(name, _)| name).collect::<Vec<_>>(), names);
+            for name in names {
+                match subject(release, name).unwrap() {
+                    Subject::OwnId => assert_eq!(name, "Patient"),
+                    Subject::Nobody => {}
+                    Subject::References(paths) => {
+                        for path in paths.split('|') {
+                            let (kind, targets) = resolve(schema, name, path);
+                            assert_eq!(kind, reference, "{name}.{path}");
+                            assert!(targets.is_empty() || targets.contains(&"Patient"), "{name}.{path}");
+                        }
+                    }
                 }
             }
         }
@@ -118,19 +126,33 @@ mod tests {
     /// An element called `patient`, or `subject` that may be a patient, is one: nothing was forgotten.
     #[test]
     fn no_type_with_a_patient_element_is_about_nobody() {
-        let schema = Schema::of(Release::R4);
-        for (_, definition) in schema.types().filter(|(_, definition)| definition.category == Category::Resource) {
-            let names_one = definition.elements.iter().any(|element| {
-                matches!(element.name, "patient" | "subject" | "beneficiary") && element.targets.contains(&"Patient")
-            });
-            if names_one {
-                assert_ne!(subject(Release::R4, definition.name), Some(Subject::Nobody), "{}", definition.name);
+        for release in RELEASES {
+            let resources =
+                Schema::of(release).types().filter(|(_, definition)| definition.category == Category::Resource);
+            for (_, definition) in resources {
+                let names_one = definition.elements.iter().any(|element| {
+                    matches!(element.name, "patient" | "subject" | "beneficiary")
+                        && element.targets.contains(&"Patient")
+                });
+                if names_one {
+                    assert_ne!(subject(release, definition.name), Some(Subject::Nobody), "{}", definition.name);
+                }
             }
         }
     }
 
     #[test]
     fn subjects() {
+        for (release, name, expected) in [
+            (Release::R4b, "DeviceUseStatement", Some(Subject::References("subject"))),
+            (Release::R4b, "Media", Some(Subject::References("subject"))),
+            (Release::R5, "DeviceUsage", Some(Subject::References("patient"))),
+            (Release::R5, "Provenance", Some(Subject::References("patient"))),
+            (Release::R5, "Appointment", Some(Subject::References("subject|participant.actor"))),
+            (Release::R5, "Media", None),
+        ] {
+            assert_eq!(subject(release, name), expected, "{name}");
+        }
         for (name, expected) in [
             ("Patient", Some(Subject::OwnId)),
             ("Observation", Some(Subject::References("subject"))),

@@ -37,7 +37,8 @@ const FRACTION_DIGITS_MAX: usize = 9;
 impl<'a> FhirDate<'a> {
     /// Reads the text of a `date`, `dateTime` or `instant`; of other primitives there is no date.
     pub fn parse(primitive: Primitive, text: &'a str) -> Result<FhirDate<'a>, DateError> {
-        let (date, rest) = text.split_at(text.find('T').unwrap_or(text.len()));
+        let begins = if text.as_bytes().get(10) == Some(&b'T') { Some(10) } else { text.find('T') };
+        let (date, rest) = text.split_at(begins.unwrap_or(text.len()));
         let year = number(date.get(..4).ok_or(DateError::Form)?)?;
         let (month, day) = match date.len() {
             4 => (None, None),
@@ -109,6 +110,16 @@ impl<'a> FhirDate<'a> {
         Some(FhirDate { year, month: Some(month), day: None, rest: self.rest })
     }
 
+    /// Appends the text of the date: of one that was read and not moved, the same bytes.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let digits = |n: u16, unit: u16| b'0' + (n / unit % 10) as u8;
+        out.extend([1000, 100, 10, 1].map(|unit| digits(self.year, unit)));
+        for part in [self.month, self.day].into_iter().flatten() {
+            out.extend([b'-', digits(part.into(), 10), digits(part.into(), 1)]);
+        }
+        out.extend_from_slice(self.rest.as_bytes());
+    }
+
     /// Days since 0001-01-01, for the distance between two dates. `None` if the day is not known.
     pub fn day_number(&self) -> Option<i32> {
         Some(day_number(self.year, self.month?, self.day?))
@@ -116,16 +127,11 @@ impl<'a> FhirDate<'a> {
 }
 
 impl fmt::Display for FhirDate<'_> {
-    /// The text of the date: of one that was read and not moved, the same bytes.
+    /// As `write`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04}", self.year)?;
-        if let Some(month) = self.month {
-            write!(f, "-{month:02}")?;
-        }
-        if let Some(day) = self.day {
-            write!(f, "-{day:02}")?;
-        }
-        f.write_str(self.rest)
+        let mut text = Vec::with_capacity(10 + self.rest.len());
+        self.write(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
     }
 }
 
@@ -135,11 +141,10 @@ fn part(date: &str, at: usize) -> Result<u8, DateError> {
     number(digits)?.try_into().map_err(|_| DateError::Form)
 }
 
+/// Two or four digits.
 fn number(digits: &str) -> Result<u16, DateError> {
-    match digits.bytes().all(|b| b.is_ascii_digit()) {
-        true => digits.parse().map_err(|_| DateError::Form),
-        false => Err(DateError::Form),
-    }
+    let digit = |n: u16, b: u8| b.is_ascii_digit().then(|| n * 10 + u16::from(b - b'0'));
+    digits.bytes().try_fold(0, digit).ok_or(DateError::Form)
 }
 
 /// `Thh:mm:ss[.f+](Z|±hh:mm)`: seconds up to 60 (leap), no 24:00, zones up to 14:00.

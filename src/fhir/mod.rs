@@ -11,5 +11,6 @@ pub mod query;
 pub mod reference;
 pub mod schema;
 pub mod search;
+pub mod words;
 
 pub use schema::{Category, Element, JsonKind, Kind, Primitive, Release, Schema, TypeDef, TypeId, definitional};

@@ -91,6 +91,16 @@ pub enum Reference<'a> {
 impl<'a> Reference<'a> {
     /// Takes a decoded text apart. Text that is no reference at all is an error, not an [`OtherUri`](Reference::OtherUri).
     pub fn parse(release: Release, text: &'a str) -> Result<Reference<'a>, ReferenceError> {
+        // The two that a body is full of first; what follows would take them for the same.
+        if let Some(uuid) = text.strip_prefix("urn:uuid:").filter(|uuid| is_lower_uuid(uuid)) {
+            return Ok(Reference::UrnUuid(uuid));
+        }
+        if let Some((resource_type, id)) = text.split_once('/')
+            && is_id(id)
+            && known_type(release, resource_type).is_ok()
+        {
+            return Ok(Reference::Relative { resource_type, id, version: None });
+        }
         check_characters(text)?;
         if let Some(fragment) = text.strip_prefix('#') {
             return match fragment.is_empty() || is_id(fragment) {
@@ -100,9 +110,6 @@ impl<'a> Reference<'a> {
         }
         if let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) {
             return absolute(release, text, rest);
-        }
-        if let Some(uuid) = text.strip_prefix("urn:uuid:").filter(|uuid| is_lower_uuid(uuid)) {
-            return Ok(Reference::UrnUuid(uuid));
         }
         if has_scheme(text) {
             return Ok(Reference::OtherUri(text));

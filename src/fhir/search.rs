@@ -4,7 +4,7 @@
 //! (`_count`, `_include`, `_sort` ...) are no SearchParameters of FHIR and not listed. A parameter that is not known here,
 //! or looks at no element, cannot be translated: whoever asks must refuse it.
 //!
-//! The table is made from facts of HL7 FHIR (CC0) by `tools/tables.py`. There is one for R4; R4B and R5 come with theirs.
+//! The tables are made from facts of HL7 FHIR (CC0) by `tools/tables.py`, one for each release.
 
 use super::schema::{Kind, Release, Schema};
 use std::sync::OnceLock;
@@ -25,7 +25,8 @@ pub enum ParameterType {
 }
 
 impl ParameterType {
-    fn named(name: &str) -> Option<ParameterType> {
+    /// `token`, `reference` ...
+    pub fn named(name: &str) -> Option<ParameterType> {
         Some(match name {
             "number" => ParameterType::Number,
             "date" => ParameterType::Date,
@@ -69,10 +70,10 @@ pub struct Parameter {
 }
 
 /// The search parameter `code` of a resource type; those that all resources have included. `None`: not defined by the
-/// release, or no table for it yet (R4B, R5). For a search over all types ask with `Resource`.
+/// release. For a search over all types ask with `Resource`.
 pub fn parameter(release: Release, resource_type: &str, code: &str) -> Option<&'static Parameter> {
     let schema = Schema::of(release);
-    let table = table(release)?;
+    let table = parameters(release);
     let find = |resource: &str| {
         table.binary_search_by(|row| (row.resource, row.code).cmp(&(resource, code))).ok().map(|at| &table[at])
     };
@@ -84,16 +85,16 @@ pub fn parameter(release: Release, resource_type: &str, code: &str) -> Option<&'
     find(resource_type).or_else(|| find("Resource")).or_else(|| find("DomainResource").filter(|_| is_domain_resource))
 }
 
-/// Every parameter of a release, sorted by resource and code; for coverage reports. Empty where there is no table yet.
+/// Every parameter of a release, sorted by resource and code; for coverage reports.
 pub fn parameters(release: Release) -> &'static [Parameter] {
-    table(release).unwrap_or(&[])
-}
-
-fn table(release: Release) -> Option<&'static [Parameter]> {
     static R4: OnceLock<Vec<Parameter>> = OnceLock::new();
+    static R4B: OnceLock<Vec<Parameter>> = OnceLock::new();
+    static R5: OnceLock<Vec<Parameter>> = OnceLock::new();
+    let schema = Schema::of(release);
     match release {
-        Release::R4 => Some(R4.get_or_init(|| read(Schema::of(release), include_str!("tables/search_r4.tsv")))),
-        Release::R4b | Release::R5 => None,
+        Release::R4 => R4.get_or_init(|| read(schema, include_str!("tables/search_r4.tsv"))),
+        Release::R4b => R4B.get_or_init(|| read(schema, include_str!("tables/search_r4b.tsv"))),
+        Release::R5 => R5.get_or_init(|| read(schema, include_str!("tables/search_r5.tsv"))),
     }
 }
 
@@ -186,37 +187,46 @@ mod tests {
 
     #[test]
     fn the_table_is_whole_and_in_itself_right() {
-        let schema = Schema::of(Release::R4);
-        let all = parameters(Release::R4);
-        assert_eq!(all.len(), 1719);
-        for row in all {
-            assert!(parameter(Release::R4, row.resource, row.code).is_some() || row.resource == "DomainResource");
-            for code in row.components {
-                assert!(parameter(Release::R4, row.resource, code).is_some(), "{} {}", row.resource, row.code);
+        for (release, rows) in [(Release::R4, 1719), (Release::R4b, 1757), (Release::R5, 1990)] {
+            let schema = Schema::of(release);
+            let all = parameters(release);
+            assert_eq!(all.len(), rows);
+            for row in all {
+                assert!(parameter(release, row.resource, row.code).is_some() || row.resource == "DomainResource");
+                for code in row.components {
+                    assert!(parameter(release, row.resource, code).is_some(), "{} {}", row.resource, row.code);
+                }
+                for target in row.targets {
+                    assert!(schema.resource(target).is_some(), "{} {}: {target}", row.resource, row.code);
+                }
+                assert!(
+                    row.targets.is_empty() || row.kind == ParameterType::Reference,
+                    "{} {}",
+                    row.resource,
+                    row.code
+                );
             }
-            for target in row.targets {
-                assert!(schema.resource(target).is_some(), "{} {}: {target}", row.resource, row.code);
+            for (_, definition) in schema.types().filter(|(_, definition)| definition.category == Category::Resource) {
+                assert!(parameter(release, definition.name, "_id").is_some());
             }
-            assert!(row.targets.is_empty() || row.kind == ParameterType::Reference, "{} {}", row.resource, row.code);
-        }
-        for (_, definition) in schema.types().filter(|(_, definition)| definition.category == Category::Resource) {
-            assert!(parameter(Release::R4, definition.name, "_id").is_some());
         }
     }
 
     /// A reference parameter looks only at references: a bare id in it always means a resource.
     #[test]
     fn reference_parameters_look_at_references() {
-        let schema = Schema::of(Release::R4);
-        for row in parameters(Release::R4).iter().filter(|row| row.kind == ParameterType::Reference) {
-            for place in &row.places {
-                let name = match place.kind {
-                    Kind::Complex(id) => schema.definition(id).name,
-                    Kind::Primitive(primitive) => primitive.name(),
-                    Kind::Resource => "any resource",
-                };
-                let known = matches!(name, "Reference" | "canonical" | "uri" | "any resource");
-                assert!(known, "{} {}: {name}", row.resource, row.code);
+        for release in [Release::R4, Release::R4b, Release::R5] {
+            let schema = Schema::of(release);
+            for row in parameters(release).iter().filter(|row| row.kind == ParameterType::Reference) {
+                for place in &row.places {
+                    let name = match place.kind {
+                        Kind::Complex(id) => schema.definition(id).name,
+                        Kind::Primitive(primitive) => primitive.name(),
+                        Kind::Resource => "any resource",
+                    };
+                    let known = matches!(name, "Reference" | "canonical" | "uri" | "any resource");
+                    assert!(known, "{} {}: {name}", row.resource, row.code);
+                }
             }
         }
     }

@@ -1,10 +1,11 @@
-//! The operator's side door: `/livez`, `/readyz[?verbose]`, `/metrics`, on a socket of its own.
+//! The operator's side door: `/livez`, `/readyz[?verbose]`, `/metrics`, `/config`, on a socket of its own.
 //!
 //! It says nothing about any patient or request: names from configuration, numbers, yes and no.
 
 use super::Shared;
 use super::limits as l;
 use super::server::Phase;
+use super::settings::{Address, Credentials, Settings, Untrusted};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -64,18 +65,73 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>>
         "/livez" => text(StatusCode::OK, "ok\n".into()),
         "/readyz" => readiness(shared, request.uri().query() == Some("verbose")),
         "/metrics" => text(StatusCode::OK, shared.metrics.page()),
-        _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics\n".into()),
+        "/config" => text(StatusCode::OK, configuration(&shared.serving.load().settings)),
+        _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics /config\n".into()),
     }
+}
+
+/// What the proxy runs by now, as JSON: names, places and choices; no key, no credential, no certificate.
+fn configuration(settings: &Settings) -> String {
+    let listeners = settings.listeners.iter().map(|listener| {
+        let address = match &listener.address {
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(path) => format!("unix:{}", path.display()),
+        };
+        serde_json::json!({
+            "address": address,
+            "tls": listener.tls.is_some(),
+            "certificate_expires": listener.tls.as_ref().map(|tls| tls.expires),
+            "proxy_protocol": !listener.speakers.is_empty(),
+        })
+    });
+    let routes = settings.routes.iter().map(|route| {
+        serde_json::json!({
+            "name": route.name,
+            "host": route.host,
+            "path": if route.path.is_empty() { "/" } else { &route.path },
+            "untrusted": match route.untrusted {
+                Untrusted::Upstream => "upstream",
+                Untrusted::Downstream => "downstream",
+            },
+            "public_base": route.public_base,
+            "upstream": route.upstream.origins.iter().map(|origin| format!("{origin}{}", route.upstream.path)).collect::<Vec<_>>(),
+            "rules": route.engine.rules().name,
+            "domain": route.engine.domain().to_string(),
+            "updates": route.updates,
+            "credentials": match route.credentials {
+                Credentials::Drop => "drop",
+                Credentials::Replace(_) => "replace",
+                Credentials::Forward => "forward",
+            },
+        })
+    });
+    let callers: std::collections::BTreeSet<&str> = settings.callers.iter().map(|known| known.name.as_str()).collect();
+    let limits = &settings.limits;
+    let page = serde_json::json!({
+        "listeners": listeners.collect::<Vec<_>>(),
+        "routes": routes.collect::<Vec<_>>(),
+        "callers": callers,
+        "audit": settings.audit.is_some(),
+        "limits": {
+            "connections": limits.connections,
+            "connections_per_address": limits.per_address,
+            "exchanges": limits.exchanges,
+            "drain_delay_ms": limits.drain_delay.as_millis() as u64,
+            "drain_timeout_ms": limits.drain_timeout.as_millis() as u64,
+        },
+    });
+    format!("{page:#}\n")
 }
 
 fn readiness(shared: &Shared, verbose: bool) -> Response<Full<Bytes>> {
     let now = jiff::Timestamp::now().as_second();
+    let serving = shared.serving.load();
     let in_date =
-        shared.settings.listeners.iter().filter_map(|listener| listener.tls.as_ref()).all(|tls| tls.expires > now);
+        serving.settings.listeners.iter().filter_map(|listener| listener.tls.as_ref()).all(|tls| tls.expires > now);
     let checks = [
         ("serving", *shared.phase.borrow() == Phase::Serving),
         ("certificates", in_date),
-        ("audit", shared.audit.as_ref().is_none_or(|audit| audit.is_writable())),
+        ("audit", serving.audit.as_ref().is_none_or(|audit| audit.is_writable())),
     ];
     let ready = checks.iter().all(|(_, good)| *good);
     let mut page = String::new();

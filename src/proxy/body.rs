@@ -5,16 +5,19 @@
 //! peer can take half a message for a whole one. Nothing is spawned: if nobody reads, nothing is read.
 
 use super::audit::{Audit, Occasion, Reveal};
-use super::limits::{BATCH_BYTES, BODY_STALL_TIMEOUT};
+use super::limits::{BATCH_BYTES, BODY_STALL_TIMEOUT, PACKED_BYTES_MIN};
 use super::metrics::{Direction, Metrics};
 use super::respond::{CallerError, Failure, OwnError, UpstreamError};
+use super::upstream::Place;
+use crate::encoding::stream::{Decoder, Encoder, Fault, Packing};
 use crate::policy::Permit;
-use crate::rewrite::{Report, Rewriter};
-use bytes::Bytes;
+use crate::rewrite::{Refusal, Report, Rewriter};
+use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -33,6 +36,18 @@ impl Outgoing {
     /// No body.
     pub fn empty() -> Outgoing {
         Outgoing::Whole(None)
+    }
+
+    /// Puts the body into a coding, unless it is too small to gain by it. Says whether it did.
+    pub fn pack(&mut self, packing: Packing) -> std::io::Result<bool> {
+        match self {
+            Outgoing::Whole(Some(bytes)) if bytes.len() >= PACKED_BYTES_MIN => {
+                *bytes = Encoder::new(packing)?.finish(bytes)?.into();
+            }
+            Outgoing::Whole(_) => return Ok(false),
+            Outgoing::Stream(rewriting) => rewriting.encode(Encoder::new(packing)?),
+        }
+        Ok(true)
     }
 
     /// These bytes.
@@ -72,6 +87,10 @@ impl Body for Outgoing {
 pub struct Upload {
     failure: OnceLock<Failure>,
     ended: Notify,
+    /// Batches that were let go.
+    batches: AtomicU64,
+    /// The next batch is not there yet: who waits is not the upstream.
+    awaited: AtomicBool,
 }
 
 impl Upload {
@@ -85,6 +104,11 @@ impl Upload {
     /// Why it broke off, if it did.
     pub fn failure(&self) -> Option<Failure> {
         self.failure.get().cloned()
+    }
+
+    /// How many batches it has taken, if it is the upstream that has not asked for more.
+    pub fn untaken(&self) -> Option<u64> {
+        (!self.awaited.load(Ordering::Relaxed)).then(|| self.batches.load(Ordering::Relaxed))
     }
 
     /// Returns once nothing more is to be sent.
@@ -153,6 +177,14 @@ enum State {
 /// A body that is being rewritten.
 pub struct Rewriting {
     source: Incoming,
+    /// Reads the source's content coding, if it has one.
+    decoder: Option<Decoder>,
+    /// Of the source, not yet decoded.
+    coded: Bytes,
+    /// Room for what one step decodes.
+    plain: Vec<u8>,
+    /// Writes the coding that the reader takes, once it was chosen.
+    encoder: Option<Encoder>,
     rewriter: Rewriter,
     /// Rewritten, not yet let go.
     output: Vec<u8>,
@@ -170,12 +202,15 @@ pub struct Rewriting {
     metrics: Arc<Metrics>,
     route: String,
     working: Duration,
+    /// Of an answer: what it holds at its endpoint. Last, so that the source is let go before.
+    _place: Option<Place>,
 }
 
 impl Rewriting {
     /// Binds a body to its rewriter. Nothing is read yet.
     pub fn new(
         source: Incoming,
+        decoder: Option<Decoder>,
         rewriter: Rewriter,
         direction: Direction,
         recorder: Option<Recorder>,
@@ -187,6 +222,10 @@ impl Rewriting {
         let stall = Box::pin(tokio::time::sleep_until(patience.deadline.min(Instant::now() + patience.stall)));
         Rewriting {
             source,
+            decoder,
+            coded: Bytes::new(),
+            plain: Vec::new(),
+            encoder: None,
             rewriter,
             output: Vec::new(),
             finished: false,
@@ -200,7 +239,13 @@ impl Rewriting {
             metrics,
             route: route.to_owned(),
             working: Duration::ZERO,
+            _place: None,
         }
+    }
+
+    /// An answer's place at its endpoint, given back with its last byte.
+    pub fn over(self, place: Place) -> Rewriting {
+        Rewriting { _place: Some(place), ..self }
     }
 
     /// Reads until the end or until `bytes_max` are rewritten. A body that ends within is whole, recorded and its length
@@ -208,9 +253,10 @@ impl Rewriting {
     /// Also tells whether a resource within kept shifted dates for want of a valid seal: the head can still say so.
     pub async fn hold(mut self, bytes_max: usize) -> Result<(Outgoing, bool), (Failure, Box<Incoming>)> {
         let filled = poll_fn(|cx| self.poll_fill(cx, bytes_max)).await;
-        let unsealed = self.rewriter.report().unsealed > 0;
+        let unsealed = self.rewriter.unsealed() > 0;
         let whole = match filled {
             Ok(()) if !self.finished => {
+                self.output.shrink_to_fit(); // its reader may let it wait
                 // The head leaves before the first batch, so it has a record of its own.
                 let recorded = match &mut self.recorder {
                     Some(recorder) => recorder.head().await,
@@ -230,6 +276,25 @@ impl Rewriting {
         }
     }
 
+    /// From now on batches leave in this coding.
+    fn encode(&mut self, encoder: Encoder) {
+        self.encoder = Some(encoder);
+    }
+
+    /// A batch in the reader's coding, if it has one.
+    fn pack(&mut self, bytes: Bytes) -> Result<Bytes, Failure> {
+        let packed = match (self.encoder.take(), self.finished) {
+            (None, _) => return Ok(bytes),
+            (Some(encoder), true) => encoder.finish(&bytes),
+            (Some(mut encoder), false) => {
+                let packed = encoder.write(&bytes);
+                self.encoder = Some(encoder);
+                packed
+            }
+        };
+        packed.map(Bytes::from).map_err(|_| Failure::Own(OwnError::Uncoded))
+    }
+
     /// The next batch that may leave.
     fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         loop {
@@ -239,7 +304,10 @@ impl Rewriting {
                     match filled {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(failure)) => return Poll::Ready(Some(Err(self.fail(failure)))),
-                        Poll::Pending if self.output.is_empty() => return Poll::Pending,
+                        Poll::Pending if self.output.is_empty() => {
+                            self.awaits(true);
+                            return Poll::Pending;
+                        }
                         Poll::Pending => {} // the sender pauses: what is ready need not wait for more
                     }
                     if let Err(failure) = self.settle() {
@@ -256,9 +324,11 @@ impl Rewriting {
                         }
                         Poll::Ready(Err(failure)) => return Poll::Ready(Some(Err(self.fail(failure)))),
                         Poll::Ready(Ok(())) => {
-                            if let Err(failure) = self.release(&bytes) {
-                                return Poll::Ready(Some(Err(self.fail(failure))));
-                            }
+                            let packed = self.release(&bytes).and_then(|()| self.pack(bytes));
+                            let bytes = match packed {
+                                Ok(bytes) => bytes,
+                                Err(failure) => return Poll::Ready(Some(Err(self.fail(failure)))),
+                            };
                             if !bytes.is_empty() {
                                 return Poll::Ready(Some(Ok(bytes)));
                             }
@@ -274,6 +344,11 @@ impl Rewriting {
     /// Rewrites until `want` bytes are ready or the end has come.
     fn poll_fill(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<(), Failure>> {
         while !self.finished && self.output.len() < want {
+            match self.unpack() {
+                Ok(false) => {}
+                Ok(true) => continue,
+                Err(failure) => return Poll::Ready(Err(failure)),
+            }
             let frame = Pin::new(&mut self.source).poll_frame(cx);
             if frame.is_ready() || std::mem::take(&mut self.rested) {
                 let next = Instant::now() + self.patience.stall;
@@ -283,31 +358,73 @@ impl Rewriting {
                 ready!(self.stall.as_mut().poll(cx));
                 return Poll::Ready(Err(self.late()));
             };
-            let data = match frame {
-                // Trailers could carry anything and are no part of FHIR: they end here.
-                Some(Ok(frame)) => frame.into_data().ok(),
-                Some(Err(_)) => return Poll::Ready(Err(self.cut())),
-                None => {
-                    self.finished = true;
-                    None
-                }
+            let done = match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if self.decoder.is_some() => {
+                        self.coded = data;
+                        Ok(())
+                    }
+                    Ok(data) => self.rewrite(&data),
+                    Err(_) => Ok(()), // trailers could carry anything and are no part of FHIR: they end here
+                },
+                Some(Err(_)) => Err(self.cut()),
+                None => self.end(),
             };
-            let started = Instant::now();
-            let done = match data {
-                _ if self.finished => self.rewriter.finish(&mut self.output),
-                Some(data) => self.rewriter.write(&data, &mut self.output),
-                None => Ok(()),
-            };
-            self.working += started.elapsed();
-            if let Err(refusal) = done {
-                let refusal = Arc::new(refusal);
-                return Poll::Ready(Err(match self.direction {
-                    Direction::Request => Failure::Request(refusal),
-                    Direction::Answer => Failure::Answer(refusal),
-                }));
+            if let Err(failure) = done {
+                return Poll::Ready(Err(failure));
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Decodes and rewrites a step of what has come in. `false`: there is nothing to decode.
+    fn unpack(&mut self) -> Result<bool, Failure> {
+        let Some(decoder) = &mut self.decoder else { return Ok(false) };
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let step = decoder.step(&self.coded, &mut plain);
+        let taken = step.map_err(|fault| self.undecodable(fault))?;
+        self.coded.advance(taken);
+        let rewritten = self.rewrite(&plain);
+        let moved = taken > 0 || !plain.is_empty();
+        self.plain = plain;
+        rewritten.map(|()| moved)
+    }
+
+    fn rewrite(&mut self, data: &[u8]) -> Result<(), Failure> {
+        let started = Instant::now();
+        let done = self.rewriter.write(data, &mut self.output);
+        self.working += started.elapsed();
+        done.map_err(|refusal| self.refused(refusal))
+    }
+
+    /// The source has ended, and so must its coding and its document.
+    fn end(&mut self) -> Result<(), Failure> {
+        self.finished = true;
+        if let Some(mut decoder) = self.decoder.take() {
+            let mut rest = Vec::new();
+            decoder.finish(&mut rest).map_err(|fault| self.undecodable(fault))?;
+            self.rewrite(&rest)?;
+        }
+        let started = Instant::now();
+        let done = self.rewriter.finish(&mut self.output);
+        self.working += started.elapsed();
+        done.map_err(|refusal| self.refused(refusal))
+    }
+
+    fn refused(&self, refusal: Refusal) -> Failure {
+        match self.direction {
+            Direction::Request => Failure::Request(Arc::new(refusal)),
+            Direction::Answer => Failure::Answer(Arc::new(refusal)),
+        }
+    }
+
+    fn undecodable(&self, fault: Fault) -> Failure {
+        match (self.direction, fault) {
+            (Direction::Request, Fault::Damaged) => Failure::Caller(CallerError::Undecodable),
+            (Direction::Request, Fault::Expands) => Failure::Caller(CallerError::Expands),
+            (Direction::Answer, _) => Failure::Upstream(UpstreamError::Undecodable),
+        }
     }
 
     /// Decides about everything that is ready: a record first if it reveals. Ends the body if that was all.
@@ -339,6 +456,7 @@ impl Rewriting {
         }
         let labels = [self.route.as_str(), self.direction.as_str()];
         self.metrics.body_bytes.with_label_values(&labels).inc_by(bytes.len() as u64);
+        self.awaits(false);
         self.rested = true;
         self.state = State::Reading;
         if self.finished {
@@ -346,6 +464,14 @@ impl Rewriting {
             self.conclude();
         }
         Ok(())
+    }
+
+    /// Of a request: tells whether the upstream waits for it, or it for the upstream.
+    fn awaits(&self, awaited: bool) {
+        if self.direction == Direction::Request {
+            self.upload.awaited.store(awaited, Ordering::Relaxed);
+            self.upload.batches.fetch_add(u64::from(!awaited), Ordering::Relaxed);
+        }
     }
 
     fn conclude(&mut self) {

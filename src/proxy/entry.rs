@@ -1,10 +1,12 @@
 //! One line and a few counts per exchange, written when its last byte has left or it was given up.
 //!
-//! A line holds names from configuration, numbers and codes. It holds no URL, no header value and nothing of a body.
+//! A line holds names from configuration, numbers, codes, and the path that the upstream was asked for. It holds no URL of
+//! the caller's, no query, no header value and nothing of a body.
 
 use super::Shared;
+use super::access::Line;
 use super::body::Outgoing;
-use super::limits::WHOLE_TIMEOUT;
+use super::limits::{WHOLE_TIMEOUT, WRITE_STALL_TIMEOUT};
 use super::respond::{Failure, UpstreamError};
 use super::settings::Route;
 use crate::names::Caller;
@@ -26,6 +28,7 @@ pub struct Entry {
     caller: Option<Caller>,
     method: &'static str,
     route: Option<Arc<Route>>,
+    path: String,
     status: StatusCode,
     upstream_status: Option<StatusCode>,
     upstream: Duration,
@@ -35,6 +38,7 @@ pub struct Entry {
     inflight: IntGauge,
     concluded: bool,
     deadline: Instant,
+    stall: Duration,
 }
 
 /// Methods that may stand in a label; others are `other`, since a method is the caller's word.
@@ -56,6 +60,7 @@ impl Entry {
             caller: caller.cloned(),
             method: method_word(method),
             route: None,
+            path: String::new(),
             status: StatusCode::OK,
             upstream_status: None,
             upstream: Duration::ZERO,
@@ -65,12 +70,18 @@ impl Entry {
             inflight,
             concluded: false,
             deadline: Instant::now() + WHOLE_TIMEOUT,
+            stall: WRITE_STALL_TIMEOUT,
         }
     }
 
     /// Its route is known.
     pub fn routed(&mut self, route: &Arc<Route>) {
         self.route = Some(route.clone());
+    }
+
+    /// The upstream is asked for this target. Of its query nothing is kept: it is long and varies.
+    pub fn asks(&mut self, target: &str) {
+        target.split('?').next().unwrap_or_default().clone_into(&mut self.path);
     }
 
     /// It takes one of the places in flight, until its last byte.
@@ -90,19 +101,19 @@ impl Entry {
         self.code = failure.words().code;
         self.shared.metrics.refusals.with_label_values(&[self.code]).inc();
         if let Failure::Request(refusal) | Failure::Answer(refusal) = failure {
-            tracing::warn!(
-                route = self.route_name(),
-                code = self.code,
-                at = refusal.path.as_str(),
-                byte = refusal.byte,
-                "refused"
-            );
+            let (route, refusal) = (self.route.clone(), refusal.clone());
+            self.shared.access.write(Line::Refused { route, code: self.code, refusal });
         }
     }
 
     /// The moment after which it is given up, whoever stalls.
     pub fn ends(&mut self, deadline: Instant) {
         self.deadline = deadline;
+    }
+
+    /// How long its reader may take nothing.
+    pub fn stalls(&mut self, stall: Duration) {
+        self.stall = stall;
     }
 
     /// Ties the entry to the answer's body.
@@ -130,38 +141,55 @@ impl Drop for Entry {
         let metrics = &self.shared.metrics;
         metrics.requests.with_label_values(&[self.route_name(), self.method, class]).inc();
         metrics.request_duration.with_label_values(&[self.route_name()]).observe(duration.as_secs_f64());
-        tracing::info!(
-            route = self.route_name(),
-            method = self.method,
-            status = self.status.as_u16(),
-            upstream_status = self.upstream_status.map(|status| status.as_u16()),
-            code = self.code,
-            caller = self.caller.as_ref().map(Caller::as_str),
-            bytes = self.bytes,
-            duration_us = duration.as_micros() as u64,
-            upstream_us = self.upstream.as_micros() as u64,
-            "exchange"
-        );
+        self.shared.access.write(Line::Exchange {
+            method: self.method,
+            path: std::mem::take(&mut self.path),
+            status: self.status.as_u16(),
+            upstream_status: self.upstream_status.map(|status| status.as_u16()),
+            code: self.code,
+            caller: self.caller.take(),
+            bytes: self.bytes,
+            duration,
+            upstream: self.upstream,
+            route: self.route.take(),
+        });
     }
 }
 
 /// An answer's body together with its entry. hyper does not ask a body for more while its peer takes nothing, so no
-/// timer inside the body would run then: a watch from outside lets go of everything at the deadline.
+/// timer inside the body would run then: a watch from outside lets go of everything at the deadline, and of what its reader
+/// does not take. HTTP/2 needs it most: a stream whose window is shut stalls without its connection.
 pub struct Told {
     /// `None`: given up.
-    parts: Arc<Mutex<Option<(Outgoing, Entry)>>>,
+    parts: Arc<Mutex<Option<Parts>>>,
     watch: Option<AbortHandle>,
+}
+
+struct Parts {
+    body: Outgoing,
+    entry: Entry,
+    /// When its reader was last given something, if it has not asked for more since.
+    given: Option<Instant>,
 }
 
 impl Told {
     fn new(body: Outgoing, entry: Entry) -> Told {
         let (empty, deadline) = (body.is_end_stream(), entry.deadline);
-        let parts = Arc::new(Mutex::new(Some((body, entry))));
+        let stall = entry.stall;
+        let parts = Arc::new(Mutex::new(Some(Parts { body, entry, given: Some(Instant::now()) })));
         let watched = parts.clone();
         let watch = (!empty).then(|| {
             let give_up = async move {
-                tokio::time::sleep_until(deadline.into()).await;
-                drop(lock(&watched).take());
+                loop {
+                    let Some(given) = lock(&watched).as_ref().map(|parts| parts.given) else { return };
+                    let now = Instant::now();
+                    let end = deadline.min(given.unwrap_or(now) + stall);
+                    if end <= now {
+                        drop(lock(&watched).take());
+                        return;
+                    }
+                    tokio::time::sleep_until(end.into()).await;
+                }
             };
             tokio::spawn(give_up).abort_handle()
         });
@@ -169,7 +197,7 @@ impl Told {
     }
 }
 
-fn lock(parts: &Mutex<Option<(Outgoing, Entry)>>) -> MutexGuard<'_, Option<(Outgoing, Entry)>> {
+fn lock(parts: &Mutex<Option<Parts>>) -> MutexGuard<'_, Option<Parts>> {
     // A panic in the rewriter ends this exchange only; whoever looks next finds the body as it was and lets go of it.
     parts.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -189,10 +217,11 @@ impl Body for Told {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let mut parts = lock(&self.parts);
-        let Some((body, entry)) = &mut *parts else {
+        let Some(Parts { body, entry, given }) = &mut *parts else {
             return Poll::Ready(Some(Err(Failure::Upstream(UpstreamError::Slow))));
         };
         let next = Pin::new(&mut *body).poll_frame(cx);
+        *given = matches!(next, Poll::Ready(Some(Ok(_)))).then(Instant::now);
         match &next {
             Poll::Ready(Some(Ok(frame))) => entry.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
             Poll::Ready(Some(Err(failure))) if entry.code == "ok" => entry.failed(failure),
@@ -205,10 +234,10 @@ impl Body for Told {
     }
 
     fn is_end_stream(&self) -> bool {
-        lock(&self.parts).as_ref().is_some_and(|(body, _)| body.is_end_stream())
+        lock(&self.parts).as_ref().is_some_and(|parts| parts.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        lock(&self.parts).as_ref().map(|(body, _)| body.size_hint()).unwrap_or_default()
+        lock(&self.parts).as_ref().map(|parts| parts.body.size_hint()).unwrap_or_default()
     }
 }

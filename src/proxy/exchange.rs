@@ -3,18 +3,22 @@
 //! Everything is decided before a byte of the body is asked for, so a client that waits for `100 Continue` never uploads
 //! what is refused. Nothing crosses except through `hygiene`, `rewrite::url` and a `Rewriter`.
 
-use super::Shared;
 use super::audit::Occasion;
 use super::body::{Outgoing, Patience, Recorder, Rewriting, Upload};
 use super::entry::{Entry, Told, method_word};
 use super::hygiene::{self, Clean};
 use super::limits::{HOLD_BYTES, LINGER_BYTES_MAX, LINGER_TIMEOUT};
 use super::metrics::Direction;
-use super::respond::{self, CallerError, Failure, OwnError};
-use super::settings::Route;
+use super::respond::{self, CallerError, Failure, OwnError, UpstreamError};
+use super::settings::{Route, Untrusted};
+use super::tls::Identity;
+use super::upstream::{self, Place};
+use super::{Serving, Shared};
+use crate::encoding::stream::{Coding, Decoder, Packing};
 use crate::names::Caller;
 use crate::policy::Permit;
-use crate::rewrite::{self, Rewriter};
+use crate::rewrite::{self, Code, Format, Refusal, Report, Rewriter};
+use crate::secret::SecretKey;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, request};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -24,11 +28,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Answers one request, always: with the upstream's answer rewritten, or with a reason.
-pub async fn exchange(shared: Arc<Shared>, caller: Option<Caller>, request: Request<Incoming>) -> Response<Told> {
+pub async fn exchange(
+    shared: Arc<Shared>,
+    identity: Option<Arc<Identity>>,
+    request: Request<Incoming>,
+) -> Response<Told> {
     let (parts, body) = request.into_parts();
+    let serving = shared.serving.load_full(); // one set of settings from here to the last byte
+    let caller = identity.and_then(|identity| serving.settings.caller(&identity));
     let mut entry = Entry::new(&shared, caller.as_ref(), &parts.method);
     let mut body = Some(body);
-    let answer = match attempt(&shared, caller.as_ref(), &parts, &mut body, &mut entry).await {
+    let answer = match attempt(&shared, &serving, caller.as_ref(), &parts, &mut body, &mut entry).await {
         Ok(answer) => answer,
         Err(failure) => {
             entry.failed(&failure);
@@ -43,6 +53,7 @@ pub async fn exchange(shared: Arc<Shared>, caller: Option<Caller>, request: Requ
 /// handshake; counting and the access log are the entry's.
 async fn attempt(
     shared: &Shared,
+    serving: &Serving,
     caller: Option<&Caller>,
     parts: &request::Parts,
     body: &mut Option<Incoming>,
@@ -50,71 +61,142 @@ async fn attempt(
 ) -> Result<Response<Outgoing>, Failure> {
     let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
     let clean = hygiene::request(parts, has_body)?;
-    let plan = plan(shared, caller, parts, &clean)?;
-    entry.routed(plan.route);
+    let plan = plan(serving, caller, parts, &clean, entry)?;
     entry.ends(plan.deadline.into());
+    entry.stalls(serving.settings.limits.stall);
     entry.holds(shared.slots.clone().try_acquire_owned().map_err(|_| Failure::Own(OwnError::Overloaded))?);
 
-    let (outgoing, upload) = rewrite_request(shared, &plan, &clean, body).await?;
+    if plan.route.untrusted == Untrusted::Upstream {
+        entry.asks(&plan.target); // what callers outside ask is real on its way in: no path is logged
+    }
+    let (outgoing, upload) = rewrite_request(shared, serving, &plan, &clean, body).await?;
     let started = Instant::now();
-    let upstream = &shared.upstreams[plan.index];
-    let sent = upstream.send(clean.method.clone(), &plan.target, plan.headers.clone(), outgoing, &upload);
-    let answer = tokio::time::timeout_at(plan.deadline, sent)
-        .await
-        .unwrap_or(Err(Failure::Upstream(respond::UpstreamError::Slow)))?;
+    let sent =
+        serving.upstreams[plan.index].send(clean.method.clone(), &plan.target, plan.headers.clone(), outgoing, &upload);
+    let (answer, place) =
+        tokio::time::timeout_at(plan.deadline, sent).await.unwrap_or(Err(Failure::Upstream(UpstreamError::Slow)))?;
     entry.answered(answer.status(), started.elapsed());
 
-    rewrite_answer(shared, &plan, &clean.method, answer, upload).await
+    let packing = hygiene::packing(plan.route, &parts.headers);
+    rewrite_answer(shared, serving, &plan, &clean.method, packing, answer, place, upload).await
 }
 
 /// What was decided about an exchange before its body is read.
 struct Plan<'a> {
     route: &'a Arc<Route>,
     index: usize,
+    caller: &'a str,
     permit: Option<Arc<Permit>>,
+    /// What line and headers of the request resolve.
+    head: Report,
     target: String,
     headers: HeaderMap,
     interaction: &'static str,
     deadline: Instant,
 }
 
+impl Plan<'_> {
+    /// The permit, if it is about this message: the one that goes to the side that may know.
+    fn permit(&self, message: Direction) -> Option<&Arc<Permit>> {
+        let inward = match self.route.untrusted {
+            Untrusted::Upstream => Direction::Answer,
+            Untrusted::Downstream => Direction::Request,
+        };
+        self.permit.as_ref().filter(|_| message == inward)
+    }
+
+    /// The rewriter of a message: outward, or as far inward as the permit reaches.
+    fn rewriter(&self, message: Direction, format: Format) -> Result<Rewriter, Failure> {
+        match (self.route.untrusted, message) {
+            (Untrusted::Upstream, Direction::Request) => outward(self.route, format),
+            (Untrusted::Downstream, Direction::Answer) => {
+                outward(self.route, format).map(|rewriter| rewriter.answering(self.caller))
+            }
+            (Untrusted::Upstream, Direction::Answer) | (Untrusted::Downstream, Direction::Request) => {
+                Ok(Rewriter::reidentify(self.route.engine.clone(), format, self.permit(message).cloned()))
+            }
+        }
+    }
+
+    /// What records the message's reveals, if it may reveal anything; `head`: what goes before its body.
+    fn recorder(
+        &self,
+        serving: &Serving,
+        message: Direction,
+        method: &Method,
+        head: Report,
+    ) -> Result<Option<Recorder>, Failure> {
+        let Some(permit) = self.permit(message) else { return Ok(None) };
+        let audit = serving.audit.clone().ok_or(Failure::Own(OwnError::AuditUnwritable))?;
+        let route = self.route.name.clone();
+        let occasion = Occasion { route, method: method_word(method), interaction: self.interaction };
+        Ok(Some(Recorder { audit, permit: permit.clone(), occasion, head, batches: 0 }))
+    }
+}
+
 fn plan<'a>(
-    shared: &'a Shared,
-    caller: Option<&Caller>,
+    serving: &'a Serving,
+    caller: Option<&'a Caller>,
     parts: &request::Parts,
     clean: &Clean,
+    entry: &mut Entry,
 ) -> Result<Plan<'a>, Failure> {
     let path = clean.target.split('?').next().unwrap_or_default();
-    let (index, route) = shared.settings.route(&clean.host, path).ok_or(Failure::Caller(CallerError::Route))?;
+    let (index, route) = serving.settings.route(&clean.host, path).ok_or(Failure::Caller(CallerError::Route))?;
+    entry.routed(route); // before anything can be refused in its name
     if clean.method == Method::PUT && !route.updates {
         return Err(Failure::Caller(CallerError::LossyUpdate));
     }
     let purpose = hygiene::purpose(&parts.headers);
-    let permit = caller.and_then(|caller| shared.settings.policy.permit(caller, &route.name, purpose.as_ref()));
+    let permit = caller.and_then(|caller| serving.settings.policy.permit(caller, &route.name, purpose.as_ref()));
     let below = route.below(&clean.target).ok_or(Failure::Caller(CallerError::Route))?;
-    let target = rewrite::url::request(&route.engine, clean.method.as_str(), below)
-        .map_err(|refusal| Failure::Request(Arc::new(refusal)))?;
-    let headers = hygiene::request_headers(route, parts, clean, below, permit.is_some())?;
+    let (name, mut head) = (caller.map_or("", Caller::as_str), Report::default());
+    let (engine, method) = (&route.engine, clean.method.as_str());
+    let target = match route.untrusted {
+        Untrusted::Upstream => rewrite::url::request(engine, method, below),
+        Untrusted::Downstream => rewrite::url::resolve(engine, method, below, name, permit.as_ref(), &mut head),
+    };
+    let target = target.map_err(|refusal| Failure::Request(Arc::new(refusal)))?;
+    let headers = hygiene::request_headers(route, parts, clean, below, permit.as_ref(), &mut head)?;
     let deadline = Instant::now() + route.upstream.whole;
     let interaction = hygiene::interaction(&clean.method, below);
-    Ok(Plan { route, index, permit: permit.map(Arc::new), target, headers, interaction, deadline })
+    Ok(Plan { route, index, caller: name, permit: permit.map(Arc::new), head, target, headers, interaction, deadline })
+}
+
+/// A rewriter to the untrusted side, with a key of this exchange where rules hash within one (`scope: document`). Without randomness nothing crosses.
+fn outward(route: &Route, format: Format) -> Result<Rewriter, Failure> {
+    let rewriter = Rewriter::pseudonymize(route.engine.clone(), format);
+    if !route.engine.rules().needs_document_key() {
+        return Ok(rewriter);
+    }
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|_| Failure::Request(Arc::new(Refusal::of(Code::NoDocumentKey, "body"))))?;
+    Ok(rewriter.within(&SecretKey::new(secret)))
 }
 
 /// The request's body, rewritten. Up to [`HOLD_BYTES`] are held, so that the upstream never hears of a small refused one.
 async fn rewrite_request(
     shared: &Shared,
+    serving: &Serving,
     plan: &Plan<'_>,
     clean: &Clean,
     body: &mut Option<Incoming>,
 ) -> Result<(Outgoing, Arc<Upload>), Failure> {
-    let Some(media) = &clean.media else { return Ok((Outgoing::empty(), Upload::done())) };
-    let Some(source) = body.take() else { return Ok((Outgoing::empty(), Upload::done())) };
+    let mut recorder = plan.recorder(serving, Direction::Request, &clean.method, plan.head.clone())?;
+    let (Some(media), Some(source)) = (&clean.media, body.take_if(|_| clean.media.is_some())) else {
+        if let Some(recorder) = &mut recorder {
+            recorder.head().await?;
+        }
+        return Ok((Outgoing::empty(), Upload::done()));
+    };
     let upload = Arc::new(Upload::default());
+    let decoder = decoder(clean.coding, Failure::Caller(CallerError::Undecodable))?;
     let rewriting = Rewriting::new(
         source,
-        Rewriter::pseudonymize(plan.route.engine.clone(), media.format),
+        decoder,
+        plan.rewriter(Direction::Request, media.format)?,
         Direction::Request,
-        None,
+        recorder,
         upload.clone(),
         Patience::until(plan.deadline),
         shared.metrics.clone(),
@@ -133,42 +215,62 @@ async fn rewrite_request(
 /// body with its headers in one record, a long one batch by batch.
 async fn rewrite_answer(
     shared: &Shared,
+    serving: &Serving,
     plan: &Plan<'_>,
     method: &Method,
+    packing: Option<Packing>,
     answer: Response<Incoming>,
+    place: Place,
     upload: Arc<Upload>,
 ) -> Result<Response<Outgoing>, Failure> {
     let (parts, source) = answer.into_parts();
-    let route = plan.route;
-    let clean = hygiene::answer(route, method, &parts, !source.is_end_stream(), plan.permit.as_deref())?;
-    let mut recorder = match (&plan.permit, &shared.audit) {
-        (Some(permit), Some(audit)) => {
-            let (audit, permit) = (audit.clone(), permit.clone());
-            let occasion =
-                Occasion { route: route.name.clone(), method: method_word(method), interaction: plan.interaction };
-            Some(Recorder { audit, permit, occasion, head: clean.report, batches: 0 })
-        }
-        (Some(_), None) => return Err(Failure::Own(OwnError::AuditUnwritable)),
-        (None, _) => None,
-    };
-    let (outgoing, unsealed) = match (&clean.media, &mut recorder) {
+    let (route, permit) = (plan.route, plan.permit(Direction::Answer));
+    let asked = upstream::below(&route.upstream.path, &plan.target)?;
+    let permitted = permit.map(Arc::as_ref);
+    let clean = hygiene::answer(route, method, asked.path(), &parts, !source.is_end_stream(), permitted)?;
+    let mut recorder = plan.recorder(serving, Direction::Answer, method, clean.report)?;
+    let packing = packing.filter(|_| permit.is_none());
+    let mut packed = false;
+    let (mut outgoing, unsealed) = match (&clean.media, &mut recorder) {
         (None, None) => (Outgoing::empty(), false),
         (None, Some(recorder)) => recorder.head().await.map(|()| (Outgoing::empty(), false))?,
         (Some(media), _) => {
-            let rewriter = Rewriter::reidentify(route.engine.clone(), media.format, plan.permit.clone());
-            let (patience, metrics) = (Patience::until(plan.deadline), shared.metrics.clone());
-            let rewriting =
-                Rewriting::new(source, rewriter, Direction::Answer, recorder, upload, patience, metrics, &route.name);
-            rewriting.hold(HOLD_BYTES).await.map_err(|(failure, _)| failure)?
+            let decoder = decoder(clean.coding, Failure::Upstream(UpstreamError::Undecodable))?;
+            let rewriter = plan.rewriter(Direction::Answer, media.format)?;
+            let patience = Patience { deadline: plan.deadline, stall: route.upstream.progress };
+            let metrics = shared.metrics.clone();
+            let rewriting = Rewriting::new(
+                source,
+                decoder,
+                rewriter,
+                Direction::Answer,
+                recorder,
+                upload,
+                patience,
+                metrics,
+                &route.name,
+            );
+            rewriting.over(place).hold(HOLD_BYTES).await.map_err(|(failure, _)| failure)?
         }
     };
+    if let Some(packing) = packing {
+        packed = outgoing.pack(packing).map_err(|_| Failure::Own(OwnError::Uncoded))?;
+    }
     let mut response = Response::new(outgoing);
     *response.status_mut() = parts.status;
     *response.headers_mut() = clean.headers;
+    if let Some(packing) = packing.filter(|_| packed) {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(packing.name()));
+    }
     if unsealed {
         response.headers_mut().insert(header::WARNING, HeaderValue::from_static(UNSEALED));
     }
     Ok(response)
+}
+
+/// What reads a body's coding.
+fn decoder(coding: Option<Coding>, otherwise: Failure) -> Result<Option<Decoder>, Failure> {
+    coding.map(Decoder::new).transpose().map_err(|_| otherwise)
 }
 
 /// Said of an answer in which dates stay shifted though the caller may unshift (RFC 7234 §5.5, code 299).

@@ -4,9 +4,11 @@
 //! because it was not thought of: each list names what passes, in which form, and everything else ends here. What a body's
 //! rewriting makes untrue (lengths, digests, ranges, strong validators) ends here too.
 
+use super::location;
 use super::media::{self, Media};
 use super::respond::{CallerError, Failure, UpstreamError};
-use super::settings::{Credentials, Route};
+use super::settings::{Credentials, Route, Untrusted};
+use crate::encoding::stream::{Coding, Packing};
 use crate::names::Purpose;
 use crate::policy::Permit;
 use crate::rewrite::{self, Report};
@@ -35,6 +37,8 @@ pub struct Clean {
     pub target: String,
     /// Type of the body; `None`: it has none.
     pub media: Option<Media>,
+    /// Coding of the body, if any.
+    pub coding: Option<Coding>,
 }
 
 /// Refuses what is ambiguous, unknown or not offered. Nothing of the body was read when it returns.
@@ -43,12 +47,10 @@ pub fn request(parts: &request::Parts, has_body: bool) -> Result<Clean, Failure>
         m if [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE].contains(m) => m.clone(),
         _ => return Err(Failure::Caller(CallerError::Method)),
     };
-    let clean = Clean {
-        host: host(parts).map_err(Failure::Caller)?,
-        target: target(parts).map_err(Failure::Caller)?,
-        media: body(&parts.headers, &method, has_body).map_err(Failure::Caller)?,
-        method,
-    };
+    let host = host(parts).map_err(Failure::Caller)?;
+    let target = target(parts).map_err(Failure::Caller)?;
+    let (media, coding) = body(&parts.headers, &method, has_body).map_err(Failure::Caller)?.unzip();
+    let clean = Clean { host, target, media, coding: coding.flatten(), method };
     connection(&parts.headers).map_err(Failure::Caller)?;
     if parts.headers.contains_key(X_PROVENANCE) {
         return Err(Failure::Caller(CallerError::Header("x-provenance")));
@@ -79,11 +81,22 @@ fn host(parts: &request::Parts) -> Result<String, CallerError> {
         (None, Some(authority)) => authority.as_str(),
         (None, None) => return Err(CallerError::Host),
     };
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']' | b'_');
-    if text.is_empty() || !text.bytes().all(plain) {
-        return Err(CallerError::Host); // user information has an @ and ends here
-    }
-    Ok(text.to_ascii_lowercase())
+    if is_host(text) { Ok(text.to_ascii_lowercase()) } else { Err(CallerError::Host) }
+}
+
+/// A name, an IPv4 address or an IPv6 address in brackets, and at most one port (RFC 3986 §3.2.2). User information has an
+/// @ and is none of it.
+fn is_host(text: &str) -> bool {
+    let end = text.find(']').map_or_else(|| text.find(':').unwrap_or(text.len()), |bracket| bracket + 1);
+    let (name, port) = text.split_at(end);
+    let named = match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')),
+    };
+    let numbered = port.strip_prefix(':').map_or(port.is_empty(), |digits| {
+        (1..=5).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+    });
+    named && numbered
 }
 
 /// A path that stays where it is whoever resolves it: no dot segments, no empty ones, nothing escaped that would be a
@@ -153,21 +166,41 @@ fn passes(name: &[u8]) -> bool {
         .contains(&name)
 }
 
-fn body(headers: &HeaderMap, method: &Method, has_body: bool) -> Result<Option<Media>, CallerError> {
+fn body(headers: &HeaderMap, method: &Method, has_body: bool) -> Result<Option<(Media, Option<Coding>)>, CallerError> {
     if !has_body {
         return Ok(None);
     }
     if method != Method::POST && method != Method::PUT {
         return Err(CallerError::Body);
     }
-    if !identity_coded(headers) {
-        return Err(CallerError::Encoding);
-    }
-    Media::of(headers).map(Some).ok_or(CallerError::MediaType)
+    let coding = coding(headers).ok_or(CallerError::Encoding)?;
+    Media::of(headers).map(|media| Some((media, coding))).ok_or(CallerError::MediaType)
 }
 
-fn identity_coded(headers: &HeaderMap) -> bool {
-    tokens(headers, &header::CONTENT_ENCODING).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
+/// The content coding of a body: at most one, of those that can be read. `None`: it cannot.
+fn coding(headers: &HeaderMap) -> Option<Option<Coding>> {
+    let mut named = tokens(headers, &header::CONTENT_ENCODING).filter(|name| !name.eq_ignore_ascii_case(b"identity"));
+    match (named.next(), named.next()) {
+        (None, _) => Some(None),
+        (Some(name), None) => Coding::named(name).map(Some),
+        (Some(_), Some(_)) => None,
+    }
+}
+
+/// The first of the route's packings that the caller takes (RFC 9110 §12.5.3).
+pub fn packing(route: &Route, from: &HeaderMap) -> Option<Packing> {
+    let refused = |parameters: &[u8]| {
+        let weight = parameters.trim_ascii().strip_prefix(b"q=");
+        weight.is_some_and(|weight| weight.starts_with(b"0") && weight.iter().all(|b| matches!(b, b'0' | b'.')))
+    };
+    let takes = |packing: &Packing| {
+        tokens(from, &header::ACCEPT_ENCODING).any(|range| {
+            let mut parts = range.split(|&b| b == b';');
+            let named = parts.next().unwrap_or_default().trim_ascii();
+            named.eq_ignore_ascii_case(packing.name().as_bytes()) && !parts.any(refused)
+        })
+    };
+    route.packings.iter().copied().find(takes)
 }
 
 /// Why the caller asks, if it says so once and with a word that can be a purpose. Otherwise it has not said.
@@ -179,19 +212,23 @@ pub fn purpose(headers: &HeaderMap) -> Option<Purpose> {
     }
 }
 
-/// The headers of the request to the upstream. Conditional reads are left out where a permit is held: a `304` would serve
-/// what another caller was shown.
+/// The headers of the request to the upstream. Conditional reads are left out where answers are shown by a permit: a `304`
+/// would serve what another caller was shown. Callers outside may not ask when a record was changed.
 pub fn request_headers(
     route: &Route,
     parts: &request::Parts,
     clean: &Clean,
     below: &str,
-    permitted: bool,
+    permit: Option<&Permit>,
+    report: &mut Report,
 ) -> Result<HeaderMap, Failure> {
     let from = &parts.headers;
     let mut to = HeaderMap::new();
-    to.insert(header::ACCEPT, media::accept(from).ok_or(Failure::Caller(CallerError::Accept))?);
-    to.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    to.insert(
+        header::ACCEPT,
+        media::accept(from, route.engine.rules().plain.is_some()).ok_or(Failure::Caller(CallerError::Accept))?,
+    );
+    to.insert(header::ACCEPT_ENCODING, accept_encoding(route));
     if let Some(media) = &clean.media {
         to.insert(header::CONTENT_TYPE, media.header());
     }
@@ -199,11 +236,12 @@ pub fn request_headers(
         to.insert(header::IF_MATCH, value);
     }
     let reads = clean.method == Method::GET || clean.method == Method::HEAD;
-    if !(permitted && reads) {
+    let outside = route.untrusted == Untrusted::Downstream;
+    if outside || !(permit.is_some() && reads) {
         if let Some(value) = versions(from, &header::IF_NONE_MATCH).map_err(Failure::Caller)? {
             to.insert(header::IF_NONE_MATCH, value);
         }
-        if let Some(value) = one(from, &header::IF_MODIFIED_SINCE).filter(|value| is_http_date(value)) {
+        if let Some(value) = one(from, &header::IF_MODIFIED_SINCE).filter(|value| !outside && is_http_date(value)) {
             to.insert(header::IF_MODIFIED_SINCE, value.clone());
         }
     }
@@ -212,8 +250,13 @@ pub fn request_headers(
         let query = one(from, &IF_NONE_EXIST).and_then(|value| value.to_str().ok()).ok_or(malformed.clone())?;
         let resource_type = below.split(['/', '?']).next().unwrap_or_default();
         let query = query.strip_prefix('?').unwrap_or(query);
-        let rewritten = rewrite::url::condition(&route.engine, resource_type, query)
-            .map_err(|refusal| Failure::Request(Arc::new(refusal)))?;
+        let rewritten = match route.untrusted {
+            Untrusted::Upstream => rewrite::url::condition(&route.engine, resource_type, query),
+            Untrusted::Downstream => {
+                rewrite::url::resolve_condition(&route.engine, resource_type, query, permit, report)
+            }
+        };
+        let rewritten = rewritten.map_err(|refusal| Failure::Request(Arc::new(refusal)))?;
         to.insert(IF_NONE_EXIST, HeaderValue::try_from(rewritten).map_err(|_| malformed)?);
     }
     if let Some(value) = preferences(from) {
@@ -237,6 +280,15 @@ pub fn request_headers(
         }
     }
     Ok(to)
+}
+
+/// What the upstream is asked to code its answer in.
+fn accept_encoding(route: &Route) -> HeaderValue {
+    let names: Vec<&str> = route.packings.iter().map(|packing| packing.name()).collect();
+    if names.is_empty() {
+        return HeaderValue::from_static("identity");
+    }
+    HeaderValue::try_from(names.join(", ")).expect("made of names from a list in this program")
 }
 
 /// The FHIR interaction (R4 §2.21.0), as far as method and path tell it: a word for the audit.
@@ -329,16 +381,20 @@ fn preferences(headers: &HeaderMap) -> Option<HeaderValue> {
 pub struct CleanAnswer {
     /// Type of the body; `None`: it has none, or one that HTTP forbids.
     pub media: Option<Media>,
+    /// Coding of the body, if any.
+    pub coding: Option<Coding>,
     /// Headers for the caller. No length: the body knows its own.
     pub headers: HeaderMap,
     /// What the headers reveal.
     pub report: Report,
 }
 
-/// Refuses an answer that cannot be read one way, and picks the headers that go on.
+/// Refuses an answer that cannot be read one way, and picks the headers that go on. `asked` is the path that the upstream
+/// was asked for.
 pub fn answer(
     route: &Route,
     method: &Method,
+    asked: &str,
     parts: &response::Parts,
     has_body: bool,
     permit: Option<&Permit>,
@@ -347,7 +403,8 @@ pub fn answer(
     let unasked = match parts.status {
         StatusCode::PARTIAL_CONTENT | StatusCode::SWITCHING_PROTOCOLS => true,
         StatusCode::NOT_MODIFIED => !conditional_read,
-        status => status.is_informational(),
+        // Beyond 599 nobody knows what a status means (RFC 9110 §15).
+        status => status.is_informational() || status.as_u16() > 599,
     };
     if unasked {
         return Err(Failure::Upstream(UpstreamError::Status));
@@ -355,12 +412,11 @@ pub fn answer(
     let from = &parts.headers;
     let bodiless = *method == Method::HEAD
         || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT);
+    let mut coded = None;
     let media = if bodiless || !has_body {
         None
     } else {
-        if !identity_coded(from) {
-            return Err(Failure::Upstream(UpstreamError::Encoding));
-        }
+        coded = coding(from).ok_or(Failure::Upstream(UpstreamError::Encoding))?;
         let chunked =
             one(from, &header::TRANSFER_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"));
         let framed = parts.version >= Version::HTTP_2 || chunked || one(from, &header::CONTENT_LENGTH).is_some();
@@ -369,12 +425,13 @@ pub fn answer(
         }
         Some(Media::of(from).ok_or(Failure::Upstream(UpstreamError::MediaType))?)
     };
-    let (headers, report) = answer_headers(route, from, media.as_ref(), permit)?;
-    Ok(CleanAnswer { media, headers, report })
+    let (headers, report) = answer_headers(route, asked, from, media.as_ref(), permit)?;
+    Ok(CleanAnswer { media, coding: coded, headers, report })
 }
 
 fn answer_headers(
     route: &Route,
+    asked: &str,
     from: &HeaderMap,
     media: Option<&Media>,
     permit: Option<&Permit>,
@@ -392,7 +449,9 @@ fn answer_headers(
     for name in [header::LAST_MODIFIED, header::RETRY_AFTER] {
         let plain =
             |v: &&HeaderValue| is_http_date(v) || (!v.is_empty() && v.as_bytes().iter().all(u8::is_ascii_digit));
-        if let Some(value) = one(from, &name).filter(plain) {
+        // When a record was changed is a date of it: no caller outside learns it.
+        let tells = name == header::LAST_MODIFIED && route.untrusted == Untrusted::Downstream;
+        if let Some(value) = one(from, &name).filter(plain).filter(|_| !tells) {
             to.insert(name, value.clone());
         }
     }
@@ -402,8 +461,13 @@ fn answer_headers(
         }
         let broken = Failure::Upstream(UpstreamError::Location);
         let value = one(from, &name).and_then(|value| value.to_str().ok()).ok_or(broken.clone())?;
-        let text = rewrite::url::location(&route.engine, value, permit, &mut report)
-            .map_err(|refusal| Failure::Answer(Arc::new(refusal)))?;
+        let value = location::resolve(&route.upstream.origins[0], asked, value);
+        let text = match (own_base(route, &value), route.untrusted) {
+            (Some(base), _) => Ok(base.to_owned()),
+            (None, Untrusted::Upstream) => rewrite::url::location(&route.engine, &value, permit, &mut report),
+            (None, Untrusted::Downstream) => rewrite::url::location_outside(&route.engine, &value),
+        };
+        let text = text.map_err(|refusal| Failure::Answer(Arc::new(refusal)))?;
         if !leads_here(route, &text) {
             return Err(broken);
         }
@@ -413,9 +477,19 @@ fn answer_headers(
         to.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         to.insert(header::VARY, HeaderValue::from_static("Authorization, X-Purpose-Of-Use"));
     } else {
+        if !route.packings.is_empty() {
+            to.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
         to.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     }
     Ok((to, report))
+}
+
+/// The route's public base, if a URL is the base of one of its endpoints itself.
+fn own_base<'a>(route: &'a Route, url: &str) -> Option<&'a str> {
+    let url = url.strip_suffix('/').unwrap_or(url);
+    let mut own = route.upstream.origins.iter().map(|origin| url.strip_prefix(origin.as_str()));
+    own.any(|path| path == Some(route.upstream.path.as_str())).then_some(route.public_base.as_str())
 }
 
 /// Whether a URL stays on this route: a client that followed it elsewhere would bypass the proxy.
@@ -460,7 +534,10 @@ mod tests {
         check("GET", "/Patient/1", "", false, Err(E::Host));
         check("GET", "/Patient/1", "host: a\nhost: a", false, Err(E::Host));
         check("GET", "/Patient/1", "host: u@a", false, Err(E::Host));
-        check("GET", "/Patient/1", "host: a/b", false, Err(E::Host));
+        check("GET", "/Patient/1", "host: [::1]:8443", false, Ok(()));
+        for host in ["a/b", "a:", "a:1:2", "a:b", ":1", "[::1", "[::1]]", "[a]", "[::1]x", "a]", "a:123456"] {
+            check("GET", "/Patient/1", &format!("host: {host}"), false, Err(E::Host));
+        }
         check("GET", "http://b/Patient/1", "host: a", false, Err(E::Authority));
         check("GET", "http://u@a/Patient/1", "host: a", false, Err(E::Authority));
         check("GET", "http://u@a/Patient/1", "host: u@a", false, Err(E::Host));
@@ -504,7 +581,11 @@ mod tests {
         check("GET", "/", "host: a", true, Err(E::Body));
         check("DELETE", "/", "host: a", true, Err(E::Body));
         check("POST", "/", "host: a", true, Err(E::MediaType));
-        check("POST", "/", "host: a\ncontent-type: application/json\ncontent-encoding: gzip", true, Err(E::Encoding));
+        check("POST", "/", "host: a\ncontent-type: application/json\ncontent-encoding: X-GZIP", true, Ok(()));
+        for coding in ["compress", "gzip, gzip", "gzip\ncontent-encoding: br", "gzip;q=1", "aes128gcm"] {
+            let headers = format!("host: a\ncontent-type: application/json\ncontent-encoding: {coding}");
+            check("POST", "/", &headers, true, Err(E::Encoding));
+        }
         check("POST", "/", "host: a\ncontent-type: application/json\ncontent-encoding: identity", true, Ok(()));
     }
 

@@ -62,19 +62,22 @@ impl Media {
 }
 
 /// What to ask the upstream for, given what the caller accepts. `None`: only types that cannot be rewritten.
-pub fn accept(headers: &HeaderMap) -> Option<HeaderValue> {
-    let default = HeaderValue::from_static("application/fhir+json");
+/// `plain`: the route's rules know no FHIR, so its types are not asked for.
+pub fn accept(headers: &HeaderMap, plain: bool) -> Option<HeaderValue> {
+    let any = if plain { "application/json" } else { "application/fhir+json" };
+    let known = || TYPES.iter().map(|(name, _)| *name).filter(|name| !(plain && name.contains("fhir")));
+    let default = HeaderValue::from_static(any);
     let mut asked = false;
     let mut wanted: Vec<&'static str> = Vec::new();
     for range in headers.get_all(ACCEPT).iter().flat_map(|value| value.as_bytes().split(|&b| b == b',')) {
         asked = true;
         let essence = range.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
-        if let Some((name, _)) = TYPES.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(essence))
-            && !wanted.contains(name)
+        if let Some(name) = known().find(|name| name.as_bytes().eq_ignore_ascii_case(essence))
+            && !wanted.contains(&name)
         {
             wanted.push(name);
         } else if essence == b"*/*" || essence.eq_ignore_ascii_case(b"application/*") {
-            wanted.push("application/fhir+json");
+            wanted.push(any);
         }
     }
     match wanted.as_slice() {
@@ -119,11 +122,14 @@ mod tests {
     fn only_what_can_be_rewritten_is_asked_for() {
         let ask = |text: &str| {
             let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_str(text).unwrap())]);
-            accept(&headers).map(|value| value.to_str().unwrap().to_owned())
+            accept(&headers, false).map(|value| value.to_str().unwrap().to_owned())
         };
-        assert_eq!(accept(&HeaderMap::new()).unwrap(), "application/fhir+json");
+        assert_eq!(accept(&HeaderMap::new(), false).unwrap(), "application/fhir+json");
         assert_eq!(ask("*/*").as_deref(), Some("application/fhir+json"));
         assert_eq!(ask("application/fhir+xml, application/json;q=0.5").as_deref(), Some("application/json"));
         assert_eq!(ask("application/fhir+xml"), None);
+        assert_eq!(accept(&HeaderMap::new(), true).unwrap(), "application/json");
+        let fhir = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/fhir+json"))]);
+        assert_eq!(accept(&fhir, true), None);
     }
 }

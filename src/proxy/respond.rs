@@ -50,8 +50,12 @@ pub enum CallerError {
     Body,
     /// A media type that is missing, repeated, unknown or not UTF-8.
     MediaType,
-    /// A `Content-Encoding`.
+    /// A `Content-Encoding` that cannot be read, or several.
     Encoding,
+    /// A body that is not what its `Content-Encoding` says, or not whole.
+    Undecodable,
+    /// A body that expands too far.
+    Expands,
     /// Asks only for media types that cannot be rewritten.
     Accept,
     /// No route for this host and path.
@@ -77,12 +81,16 @@ pub enum UpstreamError {
     Unframed,
     /// A body whose media type is missing, repeated, unknown or not UTF-8.
     MediaType,
-    /// A `Content-Encoding`, although none was asked for.
+    /// A `Content-Encoding` that cannot be read, or several.
     Encoding,
+    /// A body that is not what its `Content-Encoding` says, not whole, or expands too far.
+    Undecodable,
     /// A partial answer or a change of protocol that was not asked for.
     Status,
     /// A `Location` that leads away from this route.
     Location,
+    /// Every endpoint failed lately, so none is asked. Seconds until one will be.
+    Open(u32),
 }
 
 /// What can go wrong on our side.
@@ -92,6 +100,8 @@ pub enum OwnError {
     AuditUnwritable,
     /// As many exchanges as allowed are in flight.
     Overloaded,
+    /// An answer could not be compressed.
+    Uncoded,
 }
 
 /// How a failure is said.
@@ -125,15 +135,27 @@ impl Failure {
             C::Body,
             C::MediaType,
             C::Encoding,
+            C::Undecodable,
+            C::Expands,
             C::Accept,
             C::Route,
             C::LossyUpdate,
             C::Cut,
             C::Stalled,
         ];
-        let upstream =
-            [U::Unreachable, U::Slow, U::Cut, U::Unframed, U::MediaType, U::Encoding, U::Location, U::Status];
-        let own = [OwnError::AuditUnwritable, OwnError::Overloaded];
+        let upstream = [
+            U::Unreachable,
+            U::Slow,
+            U::Cut,
+            U::Unframed,
+            U::MediaType,
+            U::Encoding,
+            U::Undecodable,
+            U::Location,
+            U::Status,
+            U::Open(1),
+        ];
+        let own = [OwnError::AuditUnwritable, OwnError::Overloaded, OwnError::Uncoded];
         let caller = caller.into_iter().map(Failure::Caller);
         caller.chain(upstream.map(Failure::Upstream)).chain(own.map(Failure::Own)).collect()
     }
@@ -228,8 +250,20 @@ impl Failure {
                 CallerError::Encoding => (
                     S::UNSUPPORTED_MEDIA_TYPE,
                     "content-encoding",
-                    "a body with a content coding",
-                    "send the body without Content-Encoding",
+                    "a body with several content codings, or with one that cannot be read",
+                    "send it as it is, or with one of gzip, deflate, br, zstd",
+                ),
+                CallerError::Undecodable => (
+                    S::BAD_REQUEST,
+                    "body-undecodable",
+                    "the body is not what its Content-Encoding says, or not whole",
+                    "send the request again, or without Content-Encoding",
+                ),
+                CallerError::Expands => (
+                    S::PAYLOAD_TOO_LARGE,
+                    "body-expands",
+                    "the body expands to more than 200 times its size",
+                    "send it without Content-Encoding",
                 ),
                 CallerError::Accept => (
                     S::NOT_ACCEPTABLE,
@@ -296,7 +330,13 @@ impl Failure {
                 UpstreamError::Encoding => (
                     S::BAD_GATEWAY,
                     "upstream-encoding",
-                    "the upstream's answer has a content coding that was not asked for",
+                    "the upstream's answer has several content codings, or one that cannot be read",
+                    "let the upstream use gzip, deflate, br, zstd or none",
+                ),
+                UpstreamError::Undecodable => (
+                    S::BAD_GATEWAY,
+                    "upstream-undecodable",
+                    "the upstream's answer is not what its Content-Encoding says, not whole, or expands to more than 200 times its size",
                     "switch off compression at the upstream",
                 ),
                 UpstreamError::Location => (
@@ -311,6 +351,12 @@ impl Failure {
                     "the upstream answered with a status that was not asked for",
                     "see the upstream's log",
                 ),
+                UpstreamError::Open(_) => (
+                    S::SERVICE_UNAVAILABLE,
+                    "upstream-open",
+                    "the upstream has failed several times in a row, so it was not asked",
+                    "try again after the time in Retry-After; nothing was sent",
+                ),
             },
             Failure::Own(error) => match error {
                 OwnError::AuditUnwritable => (
@@ -324,6 +370,12 @@ impl Failure {
                     "overloaded",
                     "as many exchanges as allowed are in flight",
                     "try again in a second",
+                ),
+                OwnError::Uncoded => (
+                    S::SERVICE_UNAVAILABLE,
+                    "uncoded",
+                    "the answer could not be compressed",
+                    "ask again without Accept-Encoding",
                 ),
             },
         };
@@ -377,7 +429,8 @@ pub fn answer(failure: &Failure) -> Response<Outgoing> {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE"));
     }
     if words.status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        let seconds = if let Failure::Upstream(UpstreamError::Open(seconds)) = failure { *seconds } else { 1 };
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

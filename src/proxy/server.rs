@@ -1,30 +1,32 @@
-//! Sockets: accepting, TLS, who the peer is, and winding connections up.
+//! Connections: accepting, TLS, who the peer is, and winding up.
 //!
 //! Each connection speaks what its handshake agreed on, so no byte is guessed at and the time for a head runs from the
-//! first moment. A connection over the limit waits in the kernel. Nothing here reads a request.
+//! first moment. A connection over the listener's limit waits in the kernel, one over its address's limit is closed before
+//! its handshake. Nothing here reads a request.
 
 use super::Shared;
 use super::exchange::exchange;
 use super::limits as l;
-use super::tls;
-use crate::names::Caller;
+use super::proxy_protocol::{self, Spoken};
+use super::socket::{Socket, Stream, Unstalled};
+use super::tls::{self, Identity};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prometheus::IntGauge;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 /// What connections are told, in this order and never back.
@@ -40,10 +42,64 @@ pub enum Phase {
     Ended,
 }
 
-/// Accepts until the phase says otherwise. `places` has one permit per connection.
-pub async fn listen(socket: TcpListener, listener: usize, shared: Arc<Shared>, places: Arc<Semaphore>) {
+/// The places of one listener: one permit per connection, and how many of them each address holds.
+pub struct Places {
+    all: Arc<Semaphore>,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Places {
+    /// So many at once.
+    pub fn new(connections: usize) -> Arc<Places> {
+        Arc::new(Places { all: Arc::new(Semaphore::new(connections)), by_address: Mutex::default() })
+    }
+
+    /// Returns once every place is free again: every connection of this listener has ended.
+    pub async fn free(&self, connections: usize) {
+        let _ = self.all.acquire_many(u32::try_from(connections).unwrap_or(u32::MAX)).await;
+    }
+
+    /// One of an address's places; `None`: it holds as many as it may.
+    fn of(self: &Arc<Places>, address: IpAddr, most: usize) -> Option<AddressPlace> {
+        let address = household(address);
+        let mut held = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = held.entry(address).or_insert(0);
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(AddressPlace { places: self.clone(), address })
+    }
+}
+
+/// The part of an address that one peer cannot choose freely: of IPv6 the network of 64 bits.
+fn household(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
+        four => four,
+    }
+}
+
+struct AddressPlace {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Drop for AddressPlace {
+    fn drop(&mut self) {
+        let mut held = self.places.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Accepts until the phase says otherwise.
+pub async fn listen(socket: Socket, listener: usize, shared: Arc<Shared>, places: Arc<Places>) {
     let mut phase = shared.phase.clone();
-    let acceptor = shared.settings.listeners[listener].tls.as_ref().map(|tls| TlsAcceptor::from(tls.config.clone()));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -51,8 +107,15 @@ pub async fn listen(socket: TcpListener, listener: usize, shared: Arc<Shared>, p
             accepted = accept(&socket, &places) => accepted,
         };
         match accepted {
-            Ok((stream, place)) => {
-                tokio::spawn(connection(stream, acceptor.clone(), shared.clone(), place));
+            Ok((stream, peer, place)) => {
+                let (shared, places) = (shared.clone(), places.clone());
+                tokio::spawn(async move {
+                    let _place = place;
+                    let _open = Open::new(&shared.metrics.open_connections);
+                    if let Err(reason) = connection(stream, peer, listener, &shared, &places).await {
+                        shared.metrics.connections_refused.with_label_values(&[reason]).inc();
+                    }
+                });
             }
             Err(error) => {
                 // Out of file descriptors, mostly: waiting lets others end; a busy loop would not.
@@ -63,34 +126,56 @@ pub async fn listen(socket: TcpListener, listener: usize, shared: Arc<Shared>, p
     }
 }
 
-async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = socket.accept().await?;
-    Ok((stream, place))
+async fn accept(socket: &Socket, places: &Places) -> io::Result<(Stream, Option<IpAddr>, OwnedSemaphorePermit)> {
+    let place = places.all.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = socket.accept().await?;
+    Ok((stream, peer, place))
 }
 
+/// From the first byte to the last. The settings are those of its beginning; each exchange looks at them anew. An error
+/// is why it was refused before a request, as a label.
 async fn connection(
-    stream: TcpStream,
-    acceptor: Option<TlsAcceptor>,
-    shared: Arc<Shared>,
-    place: OwnedSemaphorePermit,
-) {
-    let _place = place;
-    let _open = Open::new(&shared.metrics.open_connections);
-    let _ = stream.set_nodelay(true); // a socket that is gone already says so at the next read
+    stream: Stream,
+    peer: Option<IpAddr>,
+    listener: usize,
+    shared: &Arc<Shared>,
+    places: &Arc<Places>,
+) -> Result<(), &'static str> {
+    let trust = shared.trust.subscribe(); // before the settings are looked at, so that no change falls between
+    let serving = shared.serving.load_full();
+    let settings = &serving.settings.listeners[listener];
+    let mut stream = Unstalled::new(stream);
+    let speaks = peer.is_some_and(|peer| settings.speakers.iter().any(|network| network.contains(peer)));
+    let peer = if speaks {
+        match timeout(l::HANDSHAKE_TIMEOUT, proxy_protocol::read(&mut stream)).await {
+            Ok(Ok(Spoken::For(client))) => Some(client),
+            Ok(Ok(Spoken::Itself)) => peer,
+            Ok(Err(_)) | Err(_) => return Err("proxy-protocol"),
+        }
+    } else {
+        peer
+    };
+    // The place is taken before the handshake: a handshake is what costs.
+    let _own = match peer {
+        Some(address) => Some(places.of(address, serving.settings.limits.per_address).ok_or("per-address")?),
+        None => None,
+    };
+    let acceptor = settings.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config.clone()));
+    drop(serving);
     match acceptor {
-        None => serve(Unstalled::new(stream), false, None, &shared).await,
-        Some(acceptor) => match timeout(l::HANDSHAKE_TIMEOUT, acceptor.accept(Unstalled::new(stream))).await {
+        None => serve(stream, false, None, shared, trust).await,
+        Some(acceptor) => match timeout(l::HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let session = stream.get_ref().1;
                 let h2 = session.alpn_protocol() == Some(b"h2");
                 let leaf = session.peer_certificates().and_then(|chain| chain.first());
-                let caller = leaf.and_then(|leaf| shared.settings.caller(&tls::identity(leaf)));
-                serve(stream, h2, caller, &shared).await;
+                let identity = leaf.map(|leaf| Arc::new(tls::identity(leaf)));
+                serve(stream, h2, identity, shared, trust).await;
             }
             Ok(Err(_)) | Err(_) => shared.metrics.handshake_errors.inc(),
         },
     }
+    Ok(())
 }
 
 /// Counts a connection as open for as long as it lives, even if it ends by a panic.
@@ -109,15 +194,20 @@ impl Drop for Open {
     }
 }
 
-async fn serve<S>(stream: S, h2: bool, caller: Option<Caller>, shared: &Arc<Shared>)
-where
+async fn serve<S>(
+    stream: S,
+    h2: bool,
+    identity: Option<Arc<Identity>>,
+    shared: &Arc<Shared>,
+    trust: watch::Receiver<u64>,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = {
         let shared = shared.clone();
         service_fn(move |request: Request<Incoming>| {
-            let (shared, caller) = (shared.clone(), caller.clone());
-            async move { Ok::<_, Infallible>(exchange(shared, caller, request).await) }
+            let (shared, identity) = (shared.clone(), identity.clone());
+            async move { Ok::<_, Infallible>(exchange(shared, identity, request).await) }
         })
     };
     let io = TokioIo::new(stream);
@@ -134,7 +224,7 @@ where
             .keep_alive_interval(l::H2_PING_INTERVAL)
             .keep_alive_timeout(l::H2_PING_TIMEOUT)
             .serve_connection(io, service);
-        until_drained(connection, |c| c.graceful_shutdown(), shared).await;
+        until_drained(connection, |c| c.graceful_shutdown(), shared, trust).await;
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -142,19 +232,25 @@ where
             .max_header_size(l::HEAD_BYTES_MAX)
             .max_buf_size(l::BUFFER_BYTES_MAX)
             .serve_connection(io, service);
-        until_drained(connection, |c| c.graceful_shutdown(), shared).await;
+        until_drained(connection, |c| c.graceful_shutdown(), shared, trust).await;
     }
 }
 
-/// Drives a connection; when draining begins, asks it to end after what is open (`Connection: close`, GOAWAY); when the
-/// time for that is over, drops it, which aborts what is still open.
-async fn until_drained<C: Future>(connection: C, wind_up: impl Fn(Pin<&mut C>), shared: &Shared) {
+/// Drives a connection; when draining begins, or other authorities vouch for clients than when it was made, asks it to end
+/// after what is open (`Connection: close`, GOAWAY); when the time to drain is over, drops it, which aborts what is open.
+async fn until_drained<C: Future>(
+    connection: C,
+    wind_up: impl Fn(Pin<&mut C>),
+    shared: &Shared,
+    mut trust: watch::Receiver<u64>,
+) {
     let (mut draining, mut ended) = (shared.phase.clone(), shared.phase.clone());
     tokio::pin!(connection);
     let drained = async {
         tokio::select! {
             _ = connection.as_mut() => return,
             _ = draining.wait_for(|phase| *phase >= Phase::Draining) => {}
+            _ = trust.changed() => {}
         }
         wind_up(connection.as_mut());
         connection.as_mut().await;
@@ -162,61 +258,5 @@ async fn until_drained<C: Future>(connection: C, wind_up: impl Fn(Pin<&mut C>), 
     tokio::select! {
         () = drained => {}
         _ = ended.wait_for(|phase| *phase == Phase::Ended) => {}
-    }
-}
-
-/// A socket whose peer must take what is written to it, be it slowly. A reader that stalls on purpose would otherwise keep a
-/// rewritten answer, and its upstream connection, as long as it likes.
-struct Unstalled {
-    inner: TcpStream,
-    waiting: Option<Pin<Box<Sleep>>>,
-}
-
-impl Unstalled {
-    fn new(inner: TcpStream) -> Unstalled {
-        Unstalled { inner, waiting: None }
-    }
-
-    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.waiting = None;
-            return written;
-        }
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(l::WRITE_STALL_TIMEOUT)));
-        waiting.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncRead for Unstalled {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Unstalled {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.watch(cx, written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
-        self.watch(cx, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

@@ -4,7 +4,10 @@
 //! again from disk, and no `Option` stands for "not thought of".
 
 use super::limits::Tunable;
+use super::proxy_protocol::Network;
 use super::tls::Identity;
+use super::upstream::health::Health;
+use crate::encoding::stream::Packing;
 use crate::names::Caller;
 use crate::policy::Policy;
 use crate::rewrite::Engine;
@@ -33,18 +36,55 @@ pub struct Settings {
 
 /// One listening socket.
 pub struct Listener {
-    /// Address and port; port 0 takes any free one.
-    pub address: SocketAddr,
-    /// `None`: plain HTTP/1, on a loopback address only.
+    /// Where.
+    pub address: Address,
+    /// `None`: plain HTTP/1, on a loopback address, a Unix socket, or where the configuration names it.
     pub tls: Option<ListenerTls>,
+    /// Peers that must say by the PROXY protocol for whom they speak.
+    pub speakers: Vec<Network>,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// Address and port; port 0 takes any free one.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
 }
 
 /// TLS of a listener.
 pub struct ListenerTls {
     /// Ready for handshakes.
     pub config: Arc<rustls::ServerConfig>,
-    /// When the certificate ends, in seconds since 1970.
+    /// When the first of its certificates ends, in seconds since 1970.
     pub expires: i64,
+    /// Tells apart who vouches for clients: a digest of authorities and whether they are asked for.
+    pub trust: [u8; 32],
+}
+
+impl ListenerTls {
+    /// Lets sessions of the former settings be resumed, unless clients are vouched for by others now: a resumed session
+    /// is not verified anew. Says whether they are the same.
+    pub fn resume(&mut self, former: &ListenerTls) -> bool {
+        let same = self.trust == former.trust;
+        if same {
+            let mut config = self.config.as_ref().clone();
+            config.ticketer = former.config.ticketer.clone();
+            config.session_storage = former.config.session_storage.clone();
+            self.config = Arc::new(config);
+        }
+        same
+    }
+}
+
+/// Which side of a route may not know who the patient is (design §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untrusted {
+    /// The one that is called: requests are pseudonymized, answers shown as far as the permit reaches.
+    Upstream,
+    /// The one that calls in: tokens in requests are resolved as far as the permit reaches, answers pseudonymized.
+    Downstream,
 }
 
 /// One border: requests that match go through these rules to this upstream.
@@ -59,18 +99,23 @@ pub struct Route {
     pub public_base: String,
     /// Rules bound to keys.
     pub engine: Arc<Engine>,
-    /// The untrusted side.
+    /// Which side may not know.
+    pub untrusted: Untrusted,
+    /// Where requests go.
     pub upstream: Upstream,
     /// What becomes of `Authorization`.
     pub credentials: Credentials,
+    /// Codings that the upstream is asked for and that unrevealed answers may bear, the best first.
+    pub packings: Vec<Packing>,
     /// Whether `PUT` may overwrite a richer record with a poorer one (design §3, "both ways or one way").
     pub updates: bool,
 }
 
-/// The untrusted side of a route.
+/// Where a route leads.
 pub struct Upstream {
-    /// `https://host[:port]`, or `http://` on loopback.
-    pub origin: String,
+    /// Where it is reached: `https://host[:port]`, or `http://` on loopback. At least one; the first is the one whose URLs
+    /// references bear on their way there.
+    pub origins: Vec<String>,
     /// Path under which its FHIR base stands, without a slash at its end.
     pub path: String,
     /// `None`: plain HTTP, on a loopback address only.
@@ -79,8 +124,14 @@ pub struct Upstream {
     pub connect: Duration,
     /// Time from the end of the request to the head of the answer.
     pub first_byte: Duration,
+    /// Longest pause of an upstream that takes nothing of a request or brings nothing of an answer.
+    pub progress: Duration,
+    /// After which an idle connection is closed: shorter than its own time.
+    pub idle: Duration,
     /// Time for everything.
     pub whole: Duration,
+    /// How each endpoint's health is judged.
+    pub health: Health,
 }
 
 /// What becomes of the caller's `Authorization` header (design §3).
@@ -113,6 +164,20 @@ pub enum Mark {
 }
 
 impl Settings {
+    /// What is bound or counted when a proxy starts and differs between two settings: names of keys.
+    pub fn fixed_otherwise(&self, other: &Settings) -> Vec<&'static str> {
+        let places = |settings: &Settings| -> Vec<(Address, bool)> {
+            settings.listeners.iter().map(|listener| (listener.address.clone(), listener.tls.is_some())).collect()
+        };
+        let fixed = [
+            ("listeners", places(self) != places(other)),
+            ("admin.address", self.admin != other.admin),
+            ("limits.connections", self.limits.connections != other.limits.connections),
+            ("limits.exchanges", self.limits.exchanges != other.limits.exchanges),
+        ];
+        fixed.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+
     /// The route for a host and path, and its place in the list: the longest path prefix among those whose host fits; a named host before any host.
     pub fn route(&self, host: &str, path: &str) -> Option<(usize, &Arc<Route>)> {
         let fitting = self.routes.iter().enumerate().filter(|(_, route)| route.matches(host, path));

@@ -13,13 +13,12 @@ pub fn moving(text: &str, primitive: Primitive) -> Result<Option<FhirDate<'_>>, 
 
 /// Moves a date by days; one that names only a month moves by whole months. Out of the calendar, or onto a sentinel, is an error:
 /// such a date would not come back.
-pub fn shift(date: &FhirDate<'_>, offset_days: i32) -> Result<String, Code> {
+pub fn shift<'d>(date: &FhirDate<'d>, offset_days: i32) -> Result<FhirDate<'d>, Code> {
     let moved = match date.day() {
         Some(_) => date.add_days(offset_days),
         None => date.add_months(months(offset_days)),
     };
-    let moved = moved.filter(|m| !m.is_sentinel()).ok_or(Code::ShiftRange)?;
-    Ok(moved.to_string())
+    moved.filter(|m| !m.is_sentinel()).ok_or(Code::ShiftRange)
 }
 
 /// Only the year; an instant, which must name a moment, becomes the first of its year.

@@ -9,20 +9,26 @@
 //! no plaintext appears unless a token verified and the permit allows its class.
 
 use super::engine::Engine;
-use super::json::{Direction, Event, EventKind, UNKNOWN_EDGE};
-use super::memo::{self, Memo, Remembered};
+use super::form::is_formed;
+use super::json::{Direction, Event, EventKind, Scanner, UNKNOWN_EDGE};
+use super::memo::{self, Memo};
 use super::reference::Subject;
 use super::refusal::{Code, Refusal};
 use super::report::Report;
 use super::seal::{self, Offsets, Seal};
+use super::spare::emptied;
 use super::text;
 use crate::fhir;
 use crate::limits;
+use crate::names::Class;
 use crate::policy::Permit;
-use crate::rules::Role;
-use crate::rules::automaton::{Automaton, MODIFIER, Member, NO_SWITCH, Node, REMOVED_WHOLE, SUBJECT, Shape, StateId};
+use crate::rules::automaton::{
+    Automaton, CHECKED_LATE, Leaf, MODIFIER, Member, NO_SWITCH, Node, REMOVED_WHOLE, SUBJECT, Shape, StateId,
+};
+use crate::rules::cell::{self, FRAME, GONE, KEPT, Kind, REQUIRED};
+use crate::rules::{Action, Role};
 use crate::secret::Phi;
-use crate::token::Form;
+use crate::token::{Form, Mac, Rewrapped};
 use std::borrow::Cow;
 
 /// FHIR's own way to say that a value exists and is not shown (data-absent-reason, code system of the same name).
@@ -55,8 +61,52 @@ pub struct Desk {
     pub(super) arena: Vec<u8>,
     pub(super) word: String,
     pub(super) memo: Memo,
+    /// The key of hashes that hold in this stream's document, run or exchange only.
+    pub(super) document: Option<Mac>,
+    /// For whom links are made that callers outside may follow.
+    pub(super) caller: String,
     /// The last subject's offsets, as far as they were drawn.
     pub(super) drawn: (String, Offsets),
+    /// The seal read last, and the code that it was read from.
+    read: Option<(String, Seal)>,
+    /// Values revealed by class, not yet in a report: a handful of classes, met again and again.
+    revealed: Vec<(Class, u64)>,
+}
+
+impl Desk {
+    /// A new desk in the emptied buffers of this one.
+    pub(super) fn emptied(self) -> Desk {
+        Desk {
+            edits: emptied(self.edits),
+            arena: emptied(self.arena),
+            word: String::from_utf8(emptied(self.word.into_bytes())).unwrap_or_default(),
+            memo: self.memo.emptied(),
+            ..Desk::default()
+        }
+    }
+
+    /// Moves what was counted here into a report.
+    pub fn settle(&mut self, report: &mut Report) {
+        for (class, count) in self.revealed.drain(..) {
+            *report.reveals.entry(class).or_default() += count;
+        }
+    }
+
+    /// Counts what a remembered text reveals once more.
+    pub(super) fn reveal_again(&mut self, kind: u32, text: &str) {
+        let memo = std::mem::take(&mut self.memo);
+        for class in memo.get(kind, text).into_iter().flat_map(|known| &known.revealed) {
+            self.reveals(class);
+        }
+        self.memo = memo;
+    }
+
+    pub(super) fn reveals(&mut self, class: &Class) {
+        match self.revealed.iter_mut().find(|(known, _)| known == class) {
+            Some((_, count)) => *count += 1,
+            None => self.revealed.push((class.clone(), 1)),
+        }
+    }
 }
 
 /// How dates move in the resource being decided.
@@ -89,39 +139,64 @@ pub struct Decider<'u> {
     pub(super) unit: &'u str,
     base: usize,
     pub(super) events: &'u [Event],
+    facts: &'u [u32],
     pub(super) direction: Direction,
     pub(super) permit: Option<&'u Permit>,
     pub(super) desk: &'u mut Desk,
     pub(super) report: &'u mut Report,
+    /// Whether some Coding of the unit may be a seal.
+    sealed: bool,
+    /// The type of the resource around.
+    pub(super) type_name: &'static str,
+    /// The object around.
+    around: u32,
 }
 
 impl<'u> Decider<'u> {
-    /// A decider over the scanned unit `input[start..end]`.
+    /// A decider over the scanned unit `input[start..end]`. A unit that is not UTF-8 has none, and the error is where.
     pub fn new(
         engine: &'u Engine,
         input: &'u [u8],
         (start, end): (usize, usize),
-        events: &'u [Event],
+        scanned: &'u Scanner,
         direction: Direction,
         permit: Option<&'u Permit>,
         desk: &'u mut Desk,
         report: &'u mut Report,
-    ) -> Self {
+    ) -> Result<Self, usize> {
         desk.edits.clear();
         desk.arena.clear();
         let automaton = &engine.rules.automaton;
-        // The scanner has checked it; the separators before a unit are ASCII.
-        let unit = std::str::from_utf8(&input[start..end]).unwrap_or_default();
-        Decider { engine, automaton, input, unit, base: start, events, direction, permit, desk, report }
+        let unit = std::str::from_utf8(&input[start..end]).map_err(|e| start + e.valid_up_to())?;
+        let (events, facts) = (&scanned.events[..], &scanned.facts[..]);
+        let role = |&fact: &u32| automaton.leaf(events[fact as usize].state).map(|l| l.role);
+        Ok(Decider {
+            engine,
+            automaton,
+            input,
+            unit,
+            base: start,
+            events,
+            facts,
+            direction,
+            permit,
+            desk,
+            report,
+            sealed: facts.iter().any(|fact| role(fact) == Some(Role::CodingSystem)),
+            type_name: "Bundle", // a member of a streamed Bundle: the one resource whose members are units of their own
+            around: 0,
+        })
     }
 
     /// Decides the unit and appends it, rewritten, to `output`. `false`: the unit as a whole goes, and nothing was
-    /// appended. On a refusal nothing was appended either.
-    pub fn write(mut self, prefix: &str, output: &mut Vec<u8>) -> Result<bool, Refusal> {
-        if !self.events.is_empty() {
-            let state = self.events[0].state;
+    /// appended. On a refusal nothing was appended either. `place` names where the unit stands, if it must be named.
+    pub fn write(mut self, place: impl FnOnce() -> String, output: &mut Vec<u8>) -> Result<bool, Refusal> {
+        if let Some(first) = self.events.first() {
             let mut fragment = Resource { event: u32::MAX, ..Resource::default() };
-            let fate = self.element(0, state, &mut fragment, false, None).map_err(|no| self.refusal(no, prefix))?;
+            let fate = match self.element(0, first.state, 0, &mut fragment, false, None) {
+                Ok(fate) => fate,
+                Err(no) => return Err(self.refusal(no, place())),
+            };
             if fate == Fate::Goes {
                 return Ok(false);
             }
@@ -136,34 +211,74 @@ impl<'u> Decider<'u> {
         Ok(true)
     }
 
+    #[inline]
     pub(super) fn out(&self) -> bool {
         self.direction == Direction::Out
     }
 
+    /// Whether this is a request of a caller outside: whatever in it is not clear is refused, as in everything that goes out.
+    #[inline]
+    pub(super) fn asked(&self) -> bool {
+        self.engine.calls_in && !self.out()
+    }
+
     // === elements ===
 
-    /// The fate of one event in exact state `state`. `bound`: every enclosing element up to the resource is required.
+    /// The fate of one event in exact state `state`; `flags` are those of its cell. `bound`: every enclosing element up to the resource
+    /// is required.
+    #[inline]
     fn element(
         &mut self,
         at: u32,
         state: StateId,
+        flags: u16,
         resource: &mut Resource,
         bound: bool,
         full_url: Option<u32>,
     ) -> Decided<Fate> {
-        let event = self.events[at as usize];
+        let event = &self.events[at as usize];
         match event.kind {
+            EventKind::Text | EventKind::Scalar => {
+                let late = self.automaton.states[event.state as usize].flags & CHECKED_LATE != 0;
+                if flags & (KEPT | GONE) != 0 && !late {
+                    return Ok(self.settled(flags));
+                }
+                match self.automaton.leaf(state) {
+                    Some(&leaf) => {
+                        if late && self.out() && leaf.action == Action::Keep {
+                            self.formed(at, &leaf)?;
+                        }
+                        self.leaf(at, leaf, resource)
+                    }
+                    None => Ok(Fate::Stays), // a slot's or object's place held text: only coming back, where it stays
+                }
+            }
+            EventKind::Object => self.object(at, state, resource, bound),
+            EventKind::Array => self.array(at, state, flags, resource, bound, full_url),
+            EventKind::Resource => self.resource(at, event.state, resource, full_url),
             EventKind::Unknown => {
                 self.report.removed += 1;
                 Ok(Fate::Goes)
             }
-            EventKind::Array => self.array(at, state, resource, bound, full_url),
-            EventKind::Object => self.object(at, state, resource, bound),
-            EventKind::Resource => self.resource(at, event.state, resource, full_url),
-            EventKind::Text | EventKind::Scalar => match self.automaton.leaf(state) {
-                Some(&leaf) => self.leaf(at, leaf, resource),
-                None => Ok(Fate::Stays), // a slot's or object's place held text: only coming back, where it stays
-            },
+        }
+    }
+
+    /// The fate of a leaf that is kept or removed whatever it says.
+    #[inline]
+    fn settled(&mut self, flags: u16) -> Fate {
+        if self.out() && flags & GONE != 0 {
+            self.report.removed += 1;
+            return Fate::Goes;
+        }
+        Fate::Stays
+    }
+
+    /// A value that crosses in clear only since a sibling says so has the form of its type, like all others that do.
+    fn formed(&self, at: u32, leaf: &Leaf) -> Decided<()> {
+        let (event, spelling) = (&self.events[at as usize], self.spelling(at)?);
+        match is_formed(self.automaton, leaf.check, spelling.as_bytes(), event.escaped) {
+            true => Ok(()),
+            false => Err(No(Code::BadValue, at)),
         }
     }
 
@@ -171,32 +286,34 @@ impl<'u> Decider<'u> {
         &mut self,
         at: u32,
         state: StateId,
+        flags: u16,
         resource: &mut Resource,
         bound: bool,
         full_url: Option<u32>,
     ) -> Decided<Fate> {
-        let event = self.events[at as usize];
-        let flags = self.automaton.states[state as usize].flags;
-        if self.out() && flags & REMOVED_WHOLE != 0 {
+        let events = self.events;
+        let event = &events[at as usize];
+        let its = &self.automaton.states[state as usize];
+        if self.out() && its.flags & REMOVED_WHOLE != 0 {
             self.report.removed += 1;
             return Ok(Fate::Goes);
         }
         // Elements of primitives and of their twins stand in step with each other: a removed one leaves `null`.
-        let in_step = match self.automaton.states[state as usize].node {
+        let in_step = match its.node {
             Node::Leaf(_) => true,
-            Node::Object { shape, .. } => self.automaton.shapes[shape as usize].name == "Element",
+            Node::Object { shape, .. } => self.automaton.shapes[shape as usize].kind == Kind::Twin,
             Node::Slot { .. } => false,
         };
         let mark = self.desk.edits.len();
         let mut removed = 0;
         let mut next = at + 1;
         while next < event.link {
-            let child = self.events[next as usize];
-            if self.element(next, state, resource, bound && event.members == 1, full_url)? == Fate::Goes {
+            let child = &events[next as usize];
+            if self.element(next, state, flags, resource, bound && event.members == 1, full_url)? == Fate::Goes {
                 if in_step {
-                    self.replace(child_span(&child), b"null");
+                    self.replace(child_span(child), b"null");
                 } else {
-                    self.cut(&child, removed);
+                    self.cut(child, removed);
                 }
                 removed += 1;
             }
@@ -210,71 +327,74 @@ impl<'u> Decider<'u> {
     }
 
     fn object(&mut self, at: u32, state: StateId, resource: &mut Resource, bound: bool) -> Decided<Fate> {
-        let flags = self.automaton.states[state as usize].flags;
+        let its = &self.automaton.states[state as usize];
         if self.out() {
-            if flags & MODIFIER != 0 {
+            if its.flags & MODIFIER != 0 {
                 return Err(No(Code::ModifierExtension, at));
             }
-            if flags & REMOVED_WHOLE != 0 {
+            if its.flags & REMOVED_WHOLE != 0 {
                 self.report.removed += 1;
                 return Ok(Fate::Goes);
             }
         }
-        let state = self.decided(at, state)?;
+        let state = if its.switch == NO_SWITCH { state } else { self.decided(at, state)? };
         self.members(at, state, resource, bound)
     }
 
     /// The members of an object in its decided state: their fates, and by them its own.
     fn members(&mut self, at: u32, state: StateId, resource: &mut Resource, bound: bool) -> Decided<Fate> {
-        let event = self.events[at as usize];
+        let events = self.events;
+        let event = &events[at as usize];
         let automaton = self.automaton;
-        let Node::Object { shape, row } = automaton.states[state as usize].node else { return Ok(Fate::Stays) };
-        if self.out() && automaton.states[state as usize].flags & REMOVED_WHOLE != 0 {
+        let out = self.out();
+        let its = &automaton.states[state as usize];
+        let Node::Object { shape, row } = its.node else { return Ok(Fate::Stays) };
+        if out && its.flags & REMOVED_WHOLE != 0 {
             self.report.removed += 1;
             return Ok(Fate::Goes);
         }
         let shape = &automaton.shapes[shape as usize];
-        if shape.name == "Coding" && self.is_seal(at) {
-            return self.seal_coding(at, resource);
+        let mut full_url = None;
+        match shape.kind {
+            Kind::Plain | Kind::Twin | Kind::Resource => {}
+            Kind::Coding if self.sealed && self.is_seal(at) => return self.seal_coding(at, resource),
+            Kind::Coding => {}
+            Kind::Entry => full_url = self.member(at, shape, b"fullUrl"),
+            Kind::Request => self.updates(at, shape)?,
         }
-        if self.out() && self.engine.refuse_updates && shape.name == "Bundle.entry.request" {
-            let method = self.member(at, shape, b"method").map(|m| self.text(m)).transpose()?;
-            if matches!(method.as_deref(), Some("PUT" | "PATCH")) {
-                return Err(No(Code::LossyUpdate, at));
-            }
-        }
-        let full_url = if shape.name == "Bundle.entry" { self.member(at, shape, b"fullUrl") } else { None };
+        let outer = std::mem::replace(&mut self.around, at);
         let mark = self.desk.edits.len();
         let (mut removed, mut frames) = (0, 0);
         let mut next = at + 1;
         while next < event.link {
-            let child = self.events[next as usize];
-            let (member, target) = if child.edge == UNKNOWN_EDGE {
-                (None, child.state)
+            let child = &events[next as usize];
+            let cell = if child.edge == UNKNOWN_EDGE { cell::Cell::default() } else { automaton.cell(row, child.edge) };
+            let fate = if shape.kind == Kind::Request && is_condition(shape, child) {
+                self.condition(next, cell.state, at, shape, resource)?
             } else {
-                (Some(&shape.members[child.edge as usize]), automaton.target(row, child.edge))
-            };
-            let required = member.is_some_and(|m| m.required);
-            let fate = match member {
-                Some(m) if m.name == "ifNoneExist" && shape.name == "Bundle.entry.request" => {
-                    self.condition(next, target, at, shape, resource)?
-                }
-                _ => self.element(next, target, resource, bound && required, full_url)?,
+                let bound = bound && cell.flags & REQUIRED != 0;
+                self.element(next, cell.state, cell.flags, resource, bound, full_url)?
             };
             match fate {
-                Fate::Stays => frames += u32::from(self.out() && member.is_some_and(|m| is_frame(shape, m))),
-                Fate::Goes if required && bound => self.mask(&child, member),
-                Fate::Goes if required && self.out() => {
+                Fate::Stays => frames += u32::from(out && cell.flags & FRAME != 0),
+                Fate::Goes if cell.flags & REQUIRED == 0 => {
+                    self.cut(child, removed);
+                    removed += 1;
+                }
+                Fate::Goes if bound => self.mask(child, shape.members.get(child.edge as usize)),
+                Fate::Goes if out => {
                     self.desk.edits.truncate(mark);
+                    self.around = outer;
                     return Ok(Fate::Goes);
                 }
                 Fate::Goes => {
-                    self.cut(&child, removed);
+                    self.cut(child, removed);
                     removed += 1;
                 }
             }
             next = child.link;
         }
+        self.around = outer;
         // What is left may be only a frame: an Extension with nothing but its url, an element with nothing but its id.
         if removed > 0 && event.members - removed <= frames && event.kind == EventKind::Object {
             self.desk.edits.truncate(mark);
@@ -283,25 +403,31 @@ impl<'u> Decider<'u> {
         Ok(Fate::Stays)
     }
 
+    /// Refuses an update in a batch or transaction where the route does.
+    fn updates(&self, at: u32, shape: &Shape) -> Decided<()> {
+        let request = self.out() != self.engine.calls_in;
+        if !request || !self.engine.refuse_updates {
+            return Ok(());
+        }
+        let method = self.member(at, shape, b"method").map(|m| self.text(m)).transpose()?;
+        if matches!(method.as_deref(), Some("PUT" | "PATCH")) {
+            return Err(No(Code::LossyUpdate, at));
+        }
+        Ok(())
+    }
+
     /// Takes the switch of an object, if it has one: the variant in which its rules are decided.
     fn decided(&mut self, at: u32, state: StateId) -> Decided<StateId> {
-        let switch = self.automaton.states[state as usize].switch;
+        let automaton = self.automaton;
+        let switch = automaton.states[state as usize].switch;
         if switch == NO_SWITCH {
             return Ok(state);
         }
-        let automaton = self.automaton;
         let switch = &automaton.switches[switch as usize];
         let mut number = 0;
         for test in &switch.tests {
-            let none = test.literals.len();
-            let outcome = match self.child(at, test.edge) {
-                Some(leaf) => {
-                    let value = self.text(leaf)?;
-                    test.literals.binary_search_by(|l| l.as_str().cmp(&value)).unwrap_or(none)
-                }
-                None => none,
-            };
-            number = number * (none + 1) + outcome;
+            let value = self.child(at, test.edge).map(|leaf| self.text(leaf)).transpose()?;
+            number = number * test.outcomes() + test.outcome(value.as_deref());
         }
         Ok(switch.variants[number])
     }
@@ -312,9 +438,23 @@ impl<'u> Decider<'u> {
         let automaton = self.automaton;
         let Node::Object { shape, .. } = automaton.states[state as usize].node else { return Ok(Fate::Stays) };
         let name = automaton.shapes[shape as usize].name;
-        if automaton.root(name, true) == Some(state) {
-            return self.members(at, state, container, true); // contained: the container's subject and seal
+        let outer = std::mem::replace(&mut self.type_name, name);
+        let fate = if full_url.is_none() && automaton.root(name, true) == Some(state) {
+            self.members(at, state, container, true) // contained: the container's subject and seal
+        } else {
+            self.root(at, state, shape, full_url)
+        };
+        self.type_name = outer;
+        fate
+    }
+
+    /// A resource that stands on its own.
+    fn root(&mut self, at: u32, state: StateId, shape: u16, full_url: Option<u32>) -> Decided<Fate> {
+        let name = self.type_name;
+        if self.asked() && name == "Subscription" {
+            return Err(No(Code::OperationRefused, at)); // its answers would go where nobody rewrites them
         }
+        let mark = self.desk.edits.len();
         let mut resource = Resource { event: at, ..Resource::default() };
         self.facts(at, name, full_url, &mut resource)?;
         if name == "Bundle" {
@@ -326,7 +466,7 @@ impl<'u> Decider<'u> {
         let state = self.decided(at, state)?;
         self.members(at, state, &mut resource, true)?;
         if self.out() && resource.event != u32::MAX && resource.offsets.iter().any(Option::is_some) {
-            self.seal(at, shape, &resource)?;
+            self.seal(at, shape, mark, &resource)?;
         }
         if resource.unsealed {
             self.report.unsealed += 1;
@@ -334,21 +474,26 @@ impl<'u> Decider<'u> {
         if resource.revealed
             && let Some(who) = resource.subject.or(resource.own)
         {
-            let handle = self.handle(&who);
-            self.report.subjects.insert(handle);
+            self.names(&who);
         }
         self.report.resources += 1;
         Ok(Fate::Stays)
     }
 
-    /// The audit's name for a subject.
-    fn handle(&mut self, who: &str) -> String {
-        if let Some(known) = self.desk.memo.get(memo::HANDLE, who) {
-            return known.word.clone();
+    /// Notes the audit's name for a subject of whom something was revealed.
+    fn names(&mut self, who: &str) {
+        let Desk { memo, .. } = &mut *self.desk;
+        if let Some(known) = memo.get(memo::HANDLE, who) {
+            if !self.report.subjects.contains(&known.word) {
+                self.report.subjects.insert(known.word.clone());
+            }
+            return;
         }
         let word = self.engine.keys.handle(who);
-        self.desk.memo.put(memo::HANDLE, who, Remembered { word: word.clone(), ..Remembered::default() });
-        word
+        if let Some(known) = memo.put(memo::HANDLE, who) {
+            known.word.push_str(&word);
+        }
+        self.report.subjects.insert(word);
     }
 
     /// What must be known of a resource before its first date: whom it is about, and the seals that it bears.
@@ -358,15 +503,17 @@ impl<'u> Decider<'u> {
         let mut several = false;
         let mut seals = Vec::new();
         let mut id = None;
-        let mut next = at + 1;
-        while next < link {
-            let event = self.events[next as usize];
+        let mut past = at + 1;
+        let first = self.facts.partition_point(|&fact| fact <= at);
+        for &next in self.facts[first..].iter().take_while(|&&fact| fact < link) {
+            if next < past {
+                continue; // of a resource in this one
+            }
+            let event = &self.events[next as usize];
             if event.kind == EventKind::Resource {
                 self.contained(next, resource)?;
-                next = event.link;
-                continue;
-            }
-            if event.kind == EventKind::Text {
+                past = event.link;
+            } else {
                 let flags = self.automaton.states[event.state as usize].flags;
                 let role = self.automaton.leaf(event.state).map(|l| l.role);
                 if flags & SUBJECT != 0 && role == Some(Role::Reference) {
@@ -384,7 +531,12 @@ impl<'u> Decider<'u> {
                     seals.push(next);
                 }
             }
-            next += 1;
+        }
+        if name != "Patient" && subjects.len() == 1 && !several {
+            resource.subject = subjects.pop();
+            if !self.out() {
+                return self.choose_seal(&seals, resource); // its own key is for those that have no subject
+            }
         }
         let trusted_id = match id {
             Some(id) => {
@@ -402,8 +554,6 @@ impl<'u> Decider<'u> {
         };
         if name == "Patient" {
             resource.subject = trusted_url.clone().or(trusted_id.clone());
-        } else if subjects.len() == 1 && !several {
-            resource.subject = subjects.pop();
         }
         resource.own = trusted_id.or(trusted_url);
         if !self.out() {
@@ -433,9 +583,10 @@ impl<'u> Decider<'u> {
             return Ok(Subject::Patient(known.word.clone()));
         }
         let subject = self.engine.subject_key(&self.text(at)?, self.direction);
-        if let Subject::Patient(key) = &subject {
-            let known = Remembered { word: key.clone(), changed: true, ..Remembered::default() };
-            self.desk.memo.put(memo::SUBJECT, spelling, known);
+        if let Subject::Patient(key) = &subject
+            && let Some(known) = self.desk.memo.put(memo::SUBJECT, spelling)
+        {
+            known.word.push_str(key);
         }
         Ok(subject)
     }
@@ -450,7 +601,8 @@ impl<'u> Decider<'u> {
                 continue;
             };
             let Some(code) = self.member(coding, &self.automaton.shapes[shape as usize], b"code") else { continue };
-            valid.extend(Seal::read(self.engine, &self.text(code)?));
+            let code = self.text(code)?;
+            valid.extend(self.read_seal(&code));
         }
         valid.dedup();
         let chosen = match valid.len() {
@@ -461,8 +613,20 @@ impl<'u> Decider<'u> {
             && self.engine.allows(self.permit, self.engine.seals.class())
         {
             resource.offsets = seal.offsets;
+        } else if self.asked()
+            && let Some(&seal) = seals.first()
+        {
+            return Err(No(Code::Unresolved, seal)); // shifted dates would be taken for true ones
         }
         Ok(())
+    }
+
+    /// What a seal says. One patient's resources of a stream share one seal.
+    fn read_seal(&mut self, code: &str) -> Option<Seal> {
+        if self.desk.read.as_ref().is_none_or(|(known, _)| known != code) {
+            self.desk.read = Seal::read(self.engine, code).map(|seal| (code.to_owned(), seal));
+        }
+        self.desk.read.as_ref().map(|(_, seal)| seal.clone())
     }
 
     /// Whether the Coding at this event is a seal.
@@ -480,6 +644,10 @@ impl<'u> Decider<'u> {
         if self.out() {
             return Err(No(Code::Sealed, at));
         }
+        if self.engine.rewraps {
+            self.rewrap_seal(at)?;
+            return Ok(Fate::Stays);
+        }
         // In a Bundle's own members a seal says nothing: none is ever written there.
         if resource.event == u32::MAX || !self.engine.allows(self.permit, self.engine.seals.class()) {
             self.report.stayed += 1;
@@ -489,55 +657,83 @@ impl<'u> Decider<'u> {
         Ok(Fate::Goes)
     }
 
-    /// Writes the seal last in its parent: into `meta.tag`, with `tag` and `meta` where they are absent or have gone.
-    fn seal(&mut self, at: u32, shape: u16, resource: &Resource) -> Decided<()> {
-        let seal = Seal {
-            offsets: resource.offsets,
-            subject: if resource.used_own { String::new() } else { resource.subject.clone().unwrap_or_default() },
+    /// A seal under the epoch that is written with: what it says stays, and so do the dates.
+    fn rewrap_seal(&mut self, at: u32) -> Decided<()> {
+        let Node::Object { shape, .. } = self.automaton.states[self.events[at as usize].state as usize].node else {
+            return Ok(());
         };
-        // Its text is public; the memory is keyed by it. One patient's resources of a stream share one seal.
-        let text = seal.text(self.engine);
-        let coding = match self.desk.memo.get(memo::SEAL, &text) {
-            Some(known) => known.word.clone(),
-            None => {
-                let mut word = format!(r#"{{"system":"{}","code":""#, seal::SYSTEM);
-                // Padded: its length would tell how long the offset is written.
-                let form = Form { padded: true, raw_spelling: false };
-                self.engine
-                    .seals
-                    .pseudonymize(&Phi::new(&*text), form, &mut word)
-                    .map_err(|_| No(Code::ResourceTooLarge, at))?;
-                word.push_str("\"}");
-                self.desk.memo.put(memo::SEAL, &text, Remembered { word: word.clone(), ..Remembered::default() });
-                word
+        let Some(code) = self.member(at, &self.automaton.shapes[shape as usize], b"code") else { return Ok(()) };
+        let mut token = String::new();
+        match self.engine.seals.rewrap(&self.text(code)?, &mut token) {
+            Rewrapped::Moved => {
+                self.report.tokens += 1;
+                self.write_text(code, &token);
             }
+            Rewrapped::LookAlike => self.report.stayed += 1,
+            Rewrapped::Current | Rewrapped::Foreign => {}
+        }
+        Ok(())
+    }
+
+    /// Writes the seal last in its parent: into `meta.tag`, with `tag` and `meta` where they are absent or have gone. `mark`: the first
+    /// edit of the resource.
+    fn seal(&mut self, at: u32, shape: u16, mark: usize, resource: &Resource) -> Decided<()> {
+        let end = |event: u32| self.events[event as usize].end - 1;
+        let within = |event: u32, name: &[u8]| {
+            let Node::Object { shape, .. } = self.automaton.states[self.events[event as usize].state as usize].node
+            else {
+                return Err(No(Code::WrongForm, event));
+            };
+            let member = self.member(event, &self.automaton.shapes[shape as usize], name);
+            Ok(member.filter(|&m| self.survives(m, mark)))
         };
-        let shape = &self.automaton.shapes[shape as usize];
-        let meta = self.member(at, shape, b"meta").filter(|&m| self.survives(m));
-        let (place, text) = match meta {
-            None => (self.events[at as usize].end - 1, format!(r#","meta":{{"tag":[{coding}]}}"#)),
-            Some(meta) => {
-                let Node::Object { shape, .. } = self.automaton.states[self.events[meta as usize].state as usize].node
-                else {
-                    return Err(No(Code::WrongForm, meta));
-                };
-                match self.member(meta, &self.automaton.shapes[shape as usize], b"tag").filter(|&t| self.survives(t)) {
-                    None => (self.events[meta as usize].end - 1, format!(r#","tag":[{coding}]"#)),
-                    Some(tag) => (self.events[tag as usize].end - 1, format!(",{coding}")),
-                }
-            }
+        let meta = self.member(at, &self.automaton.shapes[shape as usize], b"meta").filter(|&m| self.survives(m, mark));
+        let (place, before, behind): (u32, &[u8], &[u8]) = match meta {
+            None => (end(at), br#","meta":{"tag":["#, b"]}"),
+            Some(meta) => match within(meta, b"tag")? {
+                None => (end(meta), br#","tag":["#, b"]"),
+                Some(tag) => (end(tag), b",", b""),
+            },
         };
-        let text = self.store(text.as_bytes());
-        let edit = Edit { start: place, end: place, text };
-        let index = self.desk.edits.partition_point(|e| e.start < place);
+        let from = self.desk.arena.len() as u32;
+        self.desk.arena.extend_from_slice(before);
+        self.coding(at, resource)?;
+        self.desk.arena.extend_from_slice(behind);
+        let edit = Edit { start: place, end: place, text: (from, self.desk.arena.len() as u32) };
+        let index = mark + self.desk.edits[mark..].partition_point(|e| e.start < place);
         self.desk.edits.insert(index, edit);
         Ok(())
     }
 
-    /// Whether no cut covers this event.
-    fn survives(&self, at: u32) -> bool {
-        let event = self.events[at as usize];
-        !self.desk.edits.iter().any(|e| e.start <= event.start && e.end >= event.end && e.end > e.start)
+    /// Appends the coding of a resource's seal to the arena.
+    fn coding(&mut self, at: u32, resource: &Resource) -> Decided<()> {
+        let subject = resource.subject.as_deref().filter(|_| !resource.used_own).unwrap_or_default();
+        let Desk { memo, arena, word: text, .. } = &mut *self.desk;
+        // Its text is public; the memory is keyed by it. One patient's resources of a stream share one seal.
+        text.clear();
+        seal::write(self.engine, &resource.offsets, subject, text);
+        if let Some(known) = memo.get(memo::SEAL, text) {
+            arena.extend_from_slice(known.word.as_bytes());
+            return Ok(());
+        }
+        let mut word = String::with_capacity(256);
+        word.extend([r#"{"system":""#, seal::SYSTEM, r#"","code":""#]);
+        // Padded: its length would tell how long the offset is written.
+        let form = Form { padded: true, raw_spelling: false };
+        let done = self.engine.seals.pseudonymize(&Phi::new(&**text), form, &mut word);
+        done.map_err(|_| No(Code::ResourceTooLarge, at))?;
+        word.push_str("\"}");
+        arena.extend_from_slice(word.as_bytes());
+        if let Some(known) = memo.put(memo::SEAL, text) {
+            known.word.push_str(&word);
+        }
+        Ok(())
+    }
+
+    /// Whether no cut since `mark` covers this event.
+    fn survives(&self, at: u32, mark: usize) -> bool {
+        let event = &self.events[at as usize];
+        !self.desk.edits[mark..].iter().any(|e| e.start <= event.start && e.end >= event.end && e.end > e.start)
     }
 
     // === looking around ===
@@ -552,6 +748,7 @@ impl<'u> Decider<'u> {
     pub(super) fn text(&self, at: u32) -> Decided<Cow<'u, str>> {
         let spelling = self.spelling(at)?;
         if !self.events[at as usize].escaped {
+            // What the scanner saw no backslash in says what it spells.
             return Ok(Cow::Borrowed(spelling));
         }
         text::decode(spelling).ok_or(No(Code::BadText, at))
@@ -576,39 +773,29 @@ impl<'u> Decider<'u> {
     }
 
     /// The nearest object around an event.
-    fn parent(&self, at: u32) -> Option<u32> {
+    pub(super) fn parent(&self, at: u32) -> Option<u32> {
         (0..at).rev().find(|&i| {
             let event = &self.events[i as usize];
             event.link > at && matches!(event.kind, EventKind::Object | EventKind::Resource)
         })
     }
 
-    /// The HTTP method of the `Bundle.entry.request` in which a url stands.
+    /// The HTTP method of the `Bundle.entry.request` in which the url at `at` stands.
     pub(super) fn method(&self, at: u32) -> Decided<Cow<'u, str>> {
-        let Some(parent) = self.parent(at) else { return Err(No(Code::BadRequestEntry, at)) };
-        let Node::Object { shape, .. } = self.automaton.states[self.events[parent as usize].state as usize].node else {
+        let Node::Object { shape, .. } = self.automaton.states[self.events[self.around as usize].state as usize].node
+        else {
             return Err(No(Code::BadRequestEntry, at));
         };
-        match self.member(parent, &self.automaton.shapes[shape as usize], b"method") {
+        match self.member(self.around, &self.automaton.shapes[shape as usize], b"method") {
             Some(method) => self.text(method),
             None => Err(No(Code::BadRequestEntry, at)),
         }
     }
 
-    /// The type of the resource in which an event stands.
-    pub(super) fn resource_name(&self, at: u32) -> &'static str {
-        let around = (0..at)
-            .rev()
-            .find(|&i| self.events[i as usize].link > at && self.events[i as usize].kind == EventKind::Resource);
-        match around.map(|i| self.automaton.states[self.events[i as usize].state as usize].node) {
-            Some(Node::Object { shape, .. }) => self.automaton.shapes[shape as usize].name,
-            _ => "Bundle", // a member of a streamed Bundle: the one resource whose members are units of their own
-        }
-    }
-
     /// Where a decision failed, in schema names and indexes.
-    fn refusal(&self, No(code, at): No, prefix: &str) -> Refusal {
-        let mut path = prefix.to_owned();
+    #[cold]
+    fn refusal(&self, No(code, at): No, place: String) -> Refusal {
+        let mut path = place;
         for i in 0..=at {
             let event = &self.events[i as usize];
             if i < at && event.link <= at {
@@ -662,10 +849,18 @@ impl<'u> Decider<'u> {
     }
 
     /// Cuts a member or element with one separator: the one before it, or, if all before it have gone, the one behind.
+    #[inline]
     fn cut(&mut self, event: &Event, removed: u32) {
-        let (start, end) =
-            if event.index == removed { (event.from + 1, event.sep + 1) } else { (event.from, child_span(event).1) };
+        let end = child_span(event).1;
+        let (start, end) = if event.index == removed { (event.from + 1, self.behind(end)) } else { (event.from, end) };
         self.desk.edits.push(Edit { start, end, text: (0, 0) });
+    }
+
+    /// Behind the separator that follows a value.
+    #[inline]
+    fn behind(&self, end: u32) -> u32 {
+        let blanks = self.input[end as usize..].iter().take_while(|b| b.is_ascii_whitespace()).count();
+        end + blanks as u32 + 1
     }
 
     /// Puts FHIR's mark of a masked value where a required element has gone: `"_x":{…}` for a primitive, `{…}` for the others.
@@ -693,9 +888,9 @@ fn child_span(event: &Event) -> (u32, u32) {
     }
 }
 
-/// Members that are nothing by themselves (ele-1, ext-1 of the specification).
-fn is_frame(shape: &Shape, member: &Member) -> bool {
-    !member.twin && (member.name == "id" || member.name == "url" && shape.name == "Extension")
+/// `Bundle.entry.request.ifNoneExist`.
+fn is_condition(request: &Shape, child: &Event) -> bool {
+    request.members.get(child.edge as usize).is_some_and(|m| m.name == "ifNoneExist")
 }
 
 const _: () = assert!(limits::RESOURCE_BYTES_MAX <= u32::MAX as usize, "positions in a unit are 32 bits");

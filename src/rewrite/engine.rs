@@ -1,9 +1,11 @@
 //! One route's rules and keys, bound together: immutable, shared by all its exchanges without a lock.
 
+use super::spare::Pool;
+use crate::action::fpe::Keyed;
 use crate::fhir::{self, Category};
 use crate::names::{Class, Domain, EpochId};
 use crate::policy::Permit;
-use crate::rules::Compiled;
+use crate::rules::{Compiled, Method};
 use crate::token::{ClassKeys, DomainKeys, Keyring, Mac, MacPurpose};
 use std::collections::HashMap;
 
@@ -13,6 +15,8 @@ pub enum Overflow {
     /// The message is refused, with advice.
     #[default]
     Refuse,
+    /// A keyed hash takes the id's place: one way, the same everywhere in the domain.
+    Hash,
 }
 
 /// An absolute FHIR base that is ours: how the trusted side spells it, and how the untrusted side does.
@@ -36,6 +40,10 @@ pub struct Options {
     /// Refuse updates (`PUT`, `PATCH`) also where they stand in a batch or transaction: the rules lose data and the other side
     /// keeps the record (`lossy_update: refuse`).
     pub refuse_updates: bool,
+    /// Coming back, tokens of old epochs become tokens of the epoch that is written with, and nothing is revealed.
+    pub rewraps: bool,
+    /// The untrusted side calls in: what comes back is its requests, and what does not resolve in them is refused.
+    pub calls_in: bool,
 }
 
 /// Rules and keys of one route.
@@ -57,8 +65,19 @@ pub struct Engine {
     /// The class of `urn:uuid:` pseudonyms, which carry no mark of their own.
     pub(super) uuid_class: Class,
     pub(super) shift: Mac,
+    /// Hashes of scope `domain`.
+    pub(super) hash: Mac,
+    /// Noise.
+    pub(super) perturb: Mac,
+    /// By index of the method; `None` where it is not `fpe`.
+    pub(super) fpe: Vec<Option<Keyed>>,
     pub(super) bases: Vec<Base>,
     pub(super) refuse_updates: bool,
+    pub(super) rewraps: bool,
+    pub(super) calls_in: bool,
+    pub(super) overflow: Option<Mac>,
+    /// Empty buffers for bodies to come.
+    pub(super) spares: Pool,
 }
 
 impl Engine {
@@ -67,7 +86,9 @@ impl Engine {
         let keys = keyring.domain(domain, options.id_epoch).map_err(|e| e.to_string())?;
         let class = |name: &str| Class::new(name).expect("a class of ours has the form of a name");
         let schema = rules.schema();
-        let types = schema.types().filter(|(_, d)| d.category == Category::Resource && !fhir::definitional(d.name));
+        let plain = rules.plain.is_some(); // knows no resource types
+        let about_someone = |d: &fhir::TypeDef| d.category == Category::Resource && !fhir::definitional(d.name);
+        let types = schema.types().filter(|(_, d)| !plain && about_someone(d));
         let ids = types.map(|(_, d)| (d.name, keys.class(&class(&format!("{}.id", d.name)), true))).collect();
         let mut bases = options.bases;
         for base in &mut bases {
@@ -80,19 +101,39 @@ impl Engine {
             contained: keys.class(&class("contained.id"), true),
             uris: keys.class(&class("uri"), true),
             seals: keys.class(&class("seal"), false),
-            links: keys.class(&class("link"), false),
+            // Apart, so that no upstream can have a link made that a caller outside may follow.
+            links: keys.class(&class(if options.calls_in { "link.outside" } else { "link" }), false),
             uuid_class: class("urn:uuid"),
             shift: keys.mac(MacPurpose::Shift),
+            hash: keys.mac(MacPurpose::Hash),
+            perturb: keys.mac(MacPurpose::Perturb),
+            fpe: rules
+                .methods
+                .iter()
+                .map(|method| match method {
+                    Method::Fpe { class, alphabet } => Some(Keyed::new(&keys.fpe_key(class), alphabet.clone())),
+                    _ => None,
+                })
+                .collect(),
             bases,
             refuse_updates: options.refuse_updates,
+            rewraps: options.rewraps,
+            calls_in: options.calls_in,
+            overflow: (options.overflow == Overflow::Hash).then(|| keys.mac(MacPurpose::Overflow)),
             rules,
             keys,
+            spares: Pool::default(),
         })
     }
 
     /// The rules.
     pub fn rules(&self) -> &Compiled {
         &self.rules
+    }
+
+    /// What happens to ids that do not fit a token.
+    pub fn overflow(&self) -> Overflow {
+        if self.overflow.is_some() { Overflow::Hash } else { Overflow::Refuse }
     }
 
     /// The domain.

@@ -7,18 +7,20 @@
 //! Input that ends before the unit does is `Incomplete`, never an error: the framer brings more bytes or says that there are none. Nothing of
 //! a unit may leave before `scan` has returned its end.
 //!
-//! Events are in document order. A container is opened lazily, when something beneath it is watched, so untouched subtrees
-//! cost nothing afterwards. `from` and `sep` are the separators around a member, which is what removing it needs.
+//! Events are in document order. A container in which nothing is watched takes its event back when it is closed, so untouched
+//! subtrees cost nothing afterwards. The names of members come in the same order in resource after resource: each is first compared,
+//! whole, with the one that followed last time, and looked up only where that fails.
 
+use super::form::is_formed;
 use super::refusal::Code;
-use crate::fhir::Primitive;
-use crate::fhir::date::FhirDate;
+use super::simd::{self, Search, WIDTH};
+use super::spare::emptied;
 use crate::limits;
-use crate::rules::Role;
 use crate::rules::Unknown;
 use crate::rules::automaton::{
-    Automaton, CHECKED, Edge, Form, Leaf, MODIFIER, Node, OPENED, REMOVED_WHOLE, Shape, StateId, WATCH_BACK, WATCH_OUT,
+    Automaton, CHECKED, Edge, Form, MODIFIER, Node, OPENED, REMOVED_WHOLE, StateId, WATCH_BACK, WATCH_OUT,
 };
+use crate::rules::cell::{Cell, FACT, Kind, NULLABLE, SYSTEM};
 
 /// No event.
 pub const NONE: u32 = u32::MAX;
@@ -47,8 +49,6 @@ pub enum EventKind {
 pub struct Event {
     /// Position of the separator before: `{`, `[` or `,`.
     pub from: u32,
-    /// Position of the separator after: `,`, `}` or `]`.
-    pub sep: u32,
     /// First byte of the value (behind the quote of a text).
     pub start: u32,
     /// Behind its last byte (the closing quote of a text left out).
@@ -92,67 +92,158 @@ pub enum Direction {
 /// The value to be scanned: one member's value, one element, one document.
 #[derive(Debug, Clone, Copy)]
 pub struct Unit {
-    /// State of the value.
-    pub state: StateId,
+    /// What stands there.
+    pub cell: Cell,
     /// By which edge it is reached.
     pub edge: Edge,
-    /// An array of such values.
-    pub many: bool,
-    /// JSON form of the value (of each element).
-    pub form: Form,
     /// Position of the separator before.
     pub from: usize,
 }
 
+/// An open container.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
-    state: StateId,
+    /// Start of its row of cells.
     row: u32,
+    /// Names of its members.
     shape: u16,
-    object: bool,
-    mute: bool,
-    nullable: bool,
-    form: Form,
+    /// `}` or `]`.
+    close: u8,
+    /// A resource.
     resource: bool,
+    /// Which flags of a leaf matter here: none where everything beneath is removed.
+    watch: u16,
+    /// By which edge it was reached.
+    edge: Edge,
+    /// The member being read, for paths; what the next one is guessed from.
+    current: Edge,
+    /// Its event stays even if nothing beneath is watched.
+    asked: bool,
+    /// What stands in it, of an array.
+    cell: Cell,
+    /// Members seen, by edge.
     seen: u64,
+    /// Where its others begin in `spill`.
     spill: u32,
     members: u32,
     nulls: u32,
-    from: u32,
-    start: u32,
-    index: u32,
-    edge: Edge,
-    /// The member being read, for paths.
-    current: Edge,
     event: u32,
-    last: u32,
 }
 
+impl Frame {
+    /// What is around a unit.
+    fn outside(watch: u16) -> Frame {
+        Frame {
+            row: 0,
+            shape: 0,
+            close: 0,
+            resource: false,
+            watch,
+            edge: UNKNOWN_EDGE,
+            current: UNKNOWN_EDGE,
+            asked: false,
+            cell: Cell::default(),
+            seen: 0,
+            spill: 0,
+            members: 0,
+            nulls: 0,
+            event: NONE,
+        }
+    }
+
+    #[inline]
+    fn is_object(&self) -> bool {
+        self.close == b'}'
+    }
+
+    #[inline]
+    fn mute(&self) -> bool {
+        self.watch == 0
+    }
+}
+
+/// Guesses kept: a place is taken by hash of shape and member, and a wrong guess costs one look into the table of names.
+const GUESSES: usize = 1024;
+
 /// Scanner state, reused from unit to unit so that a small resource costs no allocation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scanner {
     /// What was found, valid after `scan` returned an end.
     pub events: Vec<Event>,
+    /// Events that say what must be known before the first date of their resource, and resources in resources.
+    pub facts: Vec<u32>,
+    /// Outer containers.
     stack: Vec<Frame>,
     spill: Vec<u32>,
     name: Vec<u8>,
+    /// Which member came last after which.
+    guesses: Box<[Edge; GUESSES]>,
     resources: usize,
 }
 
-type Scan<T> = Result<T, Stop>;
+impl Scanner {
+    /// A new scanner in the emptied buffers of this one.
+    pub(super) fn emptied(mut self) -> Scanner {
+        self.guesses.fill(0);
+        Scanner {
+            events: emptied(self.events),
+            facts: emptied(self.facts),
+            stack: emptied(self.stack),
+            spill: emptied(self.spill),
+            name: emptied(self.name),
+            guesses: self.guesses,
+            resources: 0,
+        }
+    }
+}
 
-fn refuse<T>(code: Code, at: usize) -> Scan<T> {
+impl Default for Scanner {
+    fn default() -> Self {
+        Scanner {
+            events: Vec::new(),
+            facts: Vec::new(),
+            stack: Vec::new(),
+            spill: Vec::new(),
+            name: Vec::new(),
+            guesses: Box::new([0; GUESSES]),
+            resources: 0,
+        }
+    }
+}
+
+pub(super) type Scan<T> = Result<T, Stop>;
+
+pub(super) fn refuse<T>(code: Code, at: usize) -> Scan<T> {
     Err(Stop::Refused(code, at))
 }
 
-#[inline]
+#[inline(always)]
 fn byte(input: &[u8], at: usize) -> Scan<u8> {
     input.get(at).copied().ok_or(Stop::Incomplete)
 }
 
 /// Skips white space; the byte found and its position.
+#[inline(always)]
+pub(super) fn space<S: Search>(search: S, input: &[u8], at: usize) -> Scan<(u8, usize)> {
+    let b = byte(input, at)?;
+    if b > b' ' {
+        return Ok((b, at));
+    }
+    spaces(search, input, at)
+}
+
+/// The same, where there is some: a line feed and the indentation behind it at once.
 #[inline]
-fn space(input: &[u8], mut at: usize) -> Scan<(u8, usize)> {
+fn spaces<S: Search>(search: S, input: &[u8], mut at: usize) -> Scan<(u8, usize)> {
+    while let Some(chunk) = input.get(at..).and_then(<[u8]>::first_chunk::<WIDTH>) {
+        let others = !search.blanks(chunk);
+        if others == 0 {
+            at += WIDTH;
+            continue;
+        }
+        at += others.trailing_zeros() as usize;
+        break;
+    }
     loop {
         let b = byte(input, at)?;
         if b > b' ' {
@@ -165,28 +256,18 @@ fn space(input: &[u8], mut at: usize) -> Scan<(u8, usize)> {
     }
 }
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
-
-/// From behind an opening quote to its closing quote, and whether there are escapes. Eight bytes at a time: the lowest
-/// marked byte of each word is exact, which is all that is used.
-#[inline]
-fn string(input: &[u8], mut at: usize) -> Scan<(usize, bool)> {
+/// From behind an opening quote to its closing quote, and whether there are escapes.
+#[inline(always)]
+pub(super) fn string<S: Search>(search: S, input: &[u8], mut at: usize) -> Scan<(usize, bool)> {
     let mut escaped = false;
     loop {
-        while let Some(chunk) = input.get(at..at + 8) {
-            let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
-            let quote = word ^ (ONES * b'"' as u64);
-            let slash = word ^ (ONES * b'\\' as u64);
-            let stop = (quote.wrapping_sub(ONES) & !quote)
-                | (slash.wrapping_sub(ONES) & !slash)
-                | (word.wrapping_sub(ONES * 0x20) & !word);
-            let stop = stop & HIGHS;
-            if stop != 0 {
-                at += (stop.trailing_zeros() / 8) as usize;
+        while let Some(chunk) = input.get(at..).and_then(<[u8]>::first_chunk::<WIDTH>) {
+            let stops = search.stops(chunk);
+            if stops != 0 {
+                at += stops.trailing_zeros() as usize;
                 break;
             }
-            at += 8;
+            at += WIDTH;
         }
         match byte(input, at)? {
             b'"' => return Ok((at, escaped)),
@@ -195,7 +276,7 @@ fn string(input: &[u8], mut at: usize) -> Scan<(usize, bool)> {
                 at = escape(input, at)?;
             }
             0..0x20 => return refuse(Code::BadJson, at),
-            _ => at += 1,
+            _ => at += 1, // the last bytes of the input, one by one
         }
     }
 }
@@ -243,7 +324,7 @@ fn number(input: &[u8], start: usize) -> Scan<usize> {
     Ok(at)
 }
 
-fn word(input: &[u8], at: usize, word: &[u8]) -> Scan<usize> {
+pub(super) fn word(input: &[u8], at: usize, word: &[u8]) -> Scan<usize> {
     for (i, &b) in word.iter().enumerate() {
         if byte(input, at + i)? != b {
             return refuse(Code::BadJson, at);
@@ -252,7 +333,7 @@ fn word(input: &[u8], at: usize, word: &[u8]) -> Scan<usize> {
     Ok(at + word.len())
 }
 
-fn scalar(input: &[u8], at: usize, first: u8) -> Scan<usize> {
+pub(super) fn scalar(input: &[u8], at: usize, first: u8) -> Scan<usize> {
     match first {
         b't' => word(input, at, b"true"),
         b'f' => word(input, at, b"false"),
@@ -263,16 +344,16 @@ fn scalar(input: &[u8], at: usize, first: u8) -> Scan<usize> {
 }
 
 /// A value of any shape, validated and passed over: for members that no schema knows. Recursion is bounded by the depth limit.
-fn any(input: &[u8], at: usize, depth: usize) -> Scan<usize> {
-    let (first, at) = space(input, at)?;
+fn any<S: Search>(search: S, input: &[u8], at: usize, depth: usize) -> Scan<usize> {
+    let (first, at) = space(search, input, at)?;
     match first {
-        b'"' => Ok(string(input, at + 1)?.0 + 1),
+        b'"' => Ok(string(search, input, at + 1)?.0 + 1),
         b'{' | b'[' => {
             if depth >= limits::DEPTH_MAX {
                 return refuse(Code::TooDeep, at);
             }
             let close = if first == b'{' { b'}' } else { b']' };
-            let (mut next, mut p) = space(input, at + 1)?;
+            let (mut next, mut p) = space(search, input, at + 1)?;
             let mut names = std::collections::HashSet::new();
             if next == close {
                 return Ok(p + 1);
@@ -282,7 +363,7 @@ fn any(input: &[u8], at: usize, depth: usize) -> Scan<usize> {
                     if next != b'"' {
                         return refuse(Code::BadJson, p);
                     }
-                    let (end, _) = string(input, p + 1)?;
+                    let (end, _) = string(search, input, p + 1)?;
                     if names.len() >= limits::MEMBERS_MAX {
                         return refuse(Code::TooManyMembers, p);
                     }
@@ -291,21 +372,21 @@ fn any(input: &[u8], at: usize, depth: usize) -> Scan<usize> {
                     if !names.insert(name) {
                         return refuse(Code::DuplicateKey, p);
                     }
-                    let (colon, q) = space(input, end + 1)?;
+                    let (colon, q) = space(search, input, end + 1)?;
                     if colon != b':' {
                         return refuse(Code::BadJson, q);
                     }
                     p = q + 1;
                 }
-                p = any(input, p, depth + 1)?;
-                (next, p) = space(input, p)?;
+                p = any(search, input, p, depth + 1)?;
+                (next, p) = space(search, input, p)?;
                 if next == close {
                     return Ok(p + 1);
                 }
                 if next != b',' {
                     return refuse(Code::BadJson, p);
                 }
-                (next, p) = space(input, p + 1)?;
+                (next, p) = space(search, input, p + 1)?;
                 if next == close {
                     return refuse(Code::BadJson, p);
                 }
@@ -317,17 +398,18 @@ fn any(input: &[u8], at: usize, depth: usize) -> Scan<usize> {
 
 /// The member name in the streamed Bundle that begins (after white space) at `at`, and where its value begins.
 pub fn member_name(input: &[u8], at: usize) -> Result<(String, usize), Stop> {
-    let (quote, p) = space(input, at)?;
+    let search = simd::Plain;
+    let (quote, p) = space(search, input, at)?;
     if quote != b'"' {
         return refuse(Code::BadJson, p);
     }
-    let (end, _) = string(input, p + 1)?;
+    let (end, _) = string(search, input, p + 1)?;
     if end - p > limits::NAME_BYTES_MAX {
         return refuse(Code::UnknownElement, p);
     }
     let spelling = std::str::from_utf8(&input[p + 1..end]).or(refuse(Code::BadUtf8, p))?;
     let Some(name) = super::text::decode(spelling) else { return refuse(Code::BadText, p) };
-    let (colon, q) = space(input, end + 1)?;
+    let (colon, q) = space(search, input, end + 1)?;
     if colon != b':' {
         return refuse(Code::BadJson, q);
     }
@@ -336,51 +418,125 @@ pub fn member_name(input: &[u8], at: usize) -> Result<(String, usize), Stop> {
 
 /// The end of a value of any shape, validated and passed over.
 pub fn skip(input: &[u8], at: usize) -> Result<usize, Stop> {
-    let end = any(input, at, 1)?;
+    let end = any(simd::Plain, input, at, 1)?;
     if std::str::from_utf8(&input[at..end]).is_err() {
         return refuse(Code::BadUtf8, at);
     }
     Ok(end)
 }
 
-/// The `resourceType` of the object whose `{` is at `at`: usually its first member, else searched among its own members.
-fn resource_type(input: &[u8], at: usize) -> Scan<Option<String>> {
-    let (mut first, mut p) = space(input, at + 1)?;
+/// Whether a whole document is one number. To the scanner a number ends only where something follows; here nothing does.
+pub fn is_number(document: &[u8]) -> bool {
+    let space = |b: &u8| matches!(b, b' ' | b'\n' | b'\r' | b'\t');
+    let text: Vec<u8> = document.iter().copied().skip_while(space).chain([b' ']).collect();
+    number(&text, 0).is_ok_and(|end| text[end..].iter().all(space))
+}
+
+/// The root state of the resource whose `{` is at `at`; its `resourceType` is usually its first member, else searched among its own.
+#[inline]
+fn resource_type<S: Search>(search: S, automaton: &Automaton, contained: bool, input: &[u8], at: usize) -> Scan<Named> {
+    const FIRST: &[u8; 17] = b"{\"resourceType\":\"";
+    if input.get(at..).and_then(<[u8]>::first_chunk) == Some(FIRST) {
+        let from = at + FIRST.len();
+        let (end, escaped) = string(search, input, from)?;
+        if !escaped {
+            return Ok(Named::of(automaton, contained, std::str::from_utf8(&input[from..end]).ok()));
+        }
+    }
+    any_resource_type(search, automaton, contained, input, at)
+}
+
+/// What an object in the place of a resource calls itself.
+enum Named {
+    /// A type of the release.
+    Known(StateId),
+    /// Something else.
+    Unknown,
+    /// Nothing.
+    Nothing,
+}
+
+impl Named {
+    fn of(automaton: &Automaton, contained: bool, name: Option<&str>) -> Named {
+        match name {
+            Some(name) => automaton.root(name, contained).map_or(Named::Unknown, Named::Known),
+            None => Named::Nothing,
+        }
+    }
+}
+
+fn any_resource_type<S: Search>(
+    search: S,
+    automaton: &Automaton,
+    contained: bool,
+    input: &[u8],
+    at: usize,
+) -> Scan<Named> {
+    let (mut first, mut p) = space(search, input, at + 1)?;
     loop {
         if first != b'"' {
-            return Ok(None); // empty, or no JSON: the scan that follows says what is wrong
+            return Ok(Named::Nothing); // empty, or no JSON: the scan that follows says what is wrong
         }
-        let (end, escaped) = string(input, p + 1)?;
+        let (end, escaped) = string(search, input, p + 1)?;
         let spelling = &input[p + 1..end];
         let is_type = if escaped {
             std::str::from_utf8(spelling).ok().and_then(super::text::decode).is_some_and(|n| n == "resourceType")
         } else {
             spelling == b"resourceType"
         };
-        let (colon, q) = space(input, end + 1)?;
+        let (colon, q) = space(search, input, end + 1)?;
         if colon != b':' {
             return refuse(Code::BadJson, q);
         }
-        let (c, q) = space(input, q + 1)?;
+        let (c, q) = space(search, input, q + 1)?;
         if is_type {
             if c != b'"' {
                 return refuse(Code::WrongForm, q);
             }
-            let (end, _) = string(input, q + 1)?;
-            let text = std::str::from_utf8(&input[q + 1..end]).ok().and_then(super::text::decode);
-            return Ok(text.map(std::borrow::Cow::into_owned));
+            let (end, _) = string(search, input, q + 1)?;
+            let name = std::str::from_utf8(&input[q + 1..end]).ok().and_then(super::text::decode);
+            return Ok(Named::of(automaton, contained, name.as_deref()));
         }
-        p = any(input, q, 1)?;
-        let (c, q) = space(input, p)?;
+        p = any(search, input, q, 1)?;
+        let (c, q) = space(search, input, p)?;
         if c != b',' {
-            return Ok(None);
+            return Ok(Named::Nothing);
         }
-        (first, p) = space(input, q + 1)?;
+        (first, p) = space(search, input, q + 1)?;
+    }
+}
+
+/// One scan, to be done with the search that this processor has.
+struct Job<'s> {
+    scanner: &'s mut Scanner,
+    automaton: &'s Automaton,
+    input: &'s [u8],
+    at: usize,
+    unit: Unit,
+    out: bool,
+    unknown: Unknown,
+}
+
+impl simd::Work for Job<'_> {
+    type Done = Scan<usize>;
+
+    #[inline(always)]
+    fn run<S: Search>(self, search: S) -> Scan<usize> {
+        let Job { scanner, automaton, input, at, unit, out, unknown } = self;
+        let watch = u16::from(if out { WATCH_OUT | CHECKED } else { WATCH_BACK });
+        let mut top = Frame::outside(watch);
+        let walk = Walk { search, automaton, input, out, unknown };
+        let end = walk.value(scanner, &mut top, at, unit);
+        if end.is_err() {
+            scanner.stack.push(top); // `path` asks where it was
+        }
+        end
     }
 }
 
 impl Scanner {
-    /// Scans the value at `input[at..]`. Returns the position behind it; `events` then holds what must be decided.
+    /// Scans the value at `input[at..]`. Returns the position behind it; `events` then holds what must be decided. That it is UTF-8
+    /// remains to be seen.
     pub fn scan(
         &mut self,
         automaton: &Automaton,
@@ -389,116 +545,86 @@ impl Scanner {
         unit: Unit,
         direction: Direction,
         unknown: Unknown,
-    ) -> Scan<usize> {
+    ) -> Result<usize, Stop> {
         self.stack.clear();
         self.events.clear();
+        self.facts.clear();
         self.spill.clear();
         self.resources = 0;
-        let out = direction == Direction::Out;
-        let watch = if out { WATCH_OUT } else { WATCH_BACK };
-        let mut value = unit;
+        simd::with_fastest(Job { scanner: self, automaton, input, at, unit, out: direction == Direction::Out, unknown })
+    }
+}
+
+/// The walk through one unit.
+struct Walk<'s, S> {
+    search: S,
+    automaton: &'s Automaton,
+    input: &'s [u8],
+    out: bool,
+    unknown: Unknown,
+}
+
+/// The value of a member: what stands there, by which edge, as which member, and where its first byte is.
+type Value = (Cell, Edge, u32, usize);
+
+impl<S: Search> Walk<'_, S> {
+    #[inline(always)]
+    fn value(&self, scanner: &mut Scanner, top: &mut Frame, at: usize, unit: Unit) -> Scan<usize> {
+        let &Walk { search, automaton, input, out, unknown } = self;
+        let Unit { mut cell, mut edge, mut from } = unit;
         let mut index = 0u32;
-        let (mut first, mut p) = space(input, at)?;
-        let begin = p;
+        let (mut first, mut p) = space(search, input, at)?;
         'value: loop {
-            let state = automaton.states[value.state as usize];
-            let mute = self.stack.last().is_some_and(|f| f.mute);
             match first {
-                b'"' if matches!(value.form, Form::String | Form::ResourceType) && !value.many => {
-                    let (end, escaped) = string(input, p + 1)?;
-                    if out
-                        && state.flags & CHECKED != 0
-                        && !mute
-                        && !is_formed(automaton, state.node, &input[p + 1..end])
-                    {
-                        return refuse(Code::BadValue, p);
-                    }
-                    if state.flags & watch != 0 && !mute {
-                        self.leaf(&value, index, EventKind::Text, p + 1, end, escaped);
+                b'"' if matches!(cell.form, Form::String | Form::ResourceType) && !cell.many() => {
+                    let (end, escaped) = string(search, input, p + 1)?;
+                    let asked = cell.flags & top.watch;
+                    if asked != 0 {
+                        if asked & u16::from(CHECKED) != 0
+                            && !is_formed(automaton, cell.check, &input[p + 1..end], escaped)
+                        {
+                            return refuse(Code::BadValue, p);
+                        }
+                        if asked & !u16::from(CHECKED) != 0 {
+                            scanner.leaf(cell, edge, from, index, EventKind::Text, p + 1, end, escaped);
+                            if cell.flags & (FACT | SYSTEM) != 0 {
+                                let of_seal = escaped || &input[p + 1..end] == super::seal::SYSTEM.as_bytes();
+                                if cell.flags & FACT != 0 || of_seal {
+                                    scanner.facts.push(scanner.events.len() as u32 - 1);
+                                }
+                            }
+                        }
                     }
                     p = end + 1;
                 }
-                b't' | b'f' if value.form == Form::Boolean && !value.many => {
-                    let end = scalar(input, p, first)?;
-                    if state.flags & watch != 0 && !mute {
-                        self.leaf(&value, index, EventKind::Scalar, p, end, false);
-                    }
-                    p = end;
-                }
-                b'-' | b'0'..=b'9' if value.form == Form::Number && !value.many => {
-                    let end = number(input, p)?;
-                    if out && state.flags & CHECKED != 0 && !mute && !is_formed(automaton, state.node, &input[p..end]) {
-                        return refuse(Code::BadValue, p);
-                    }
-                    if state.flags & watch != 0 && !mute {
-                        self.leaf(&value, index, EventKind::Scalar, p, end, false);
-                    }
-                    p = end;
-                }
-                b'n' if self.stack.last().is_some_and(|f| !f.object && f.nullable) => {
-                    p = word(input, p, b"null")?;
-                    if let Some(frame) = self.stack.last_mut() {
-                        frame.nulls += 1;
-                    }
-                }
-                b'[' if value.many => {
-                    self.push(automaton, &value, index, p, false, mute, out)?;
-                    let (next, q) = space(input, p + 1)?;
-                    if next != b']' {
-                        (value.many, value.from, index, first, p) = (false, p, 0, next, q);
-                        if let Some(frame) = self.stack.last_mut() {
-                            frame.members = 1;
-                        }
-                        continue 'value;
-                    }
-                    if out {
-                        return refuse(Code::Empty, p);
-                    }
-                    p = q + 1;
-                    self.pop(p);
-                }
-                b'{' if value.form == Form::Object && !value.many => {
-                    let known = match state.node {
-                        Node::Slot { contained } => match resource_type(input, p)? {
-                            Some(name) => match automaton.root(&name, contained) {
-                                Some(root) => {
-                                    value.state = root;
-                                    true
-                                }
-                                None if out && (unknown == Unknown::Refuse || self.stack.is_empty()) => {
-                                    return refuse(Code::UnknownType, p);
-                                }
-                                None => false,
-                            },
-                            None if out => {
-                                let end = any(input, p, self.stack.len())?; // broken JSON has its own code
-                                return if end == 0 {
-                                    refuse(Code::BadJson, p)
-                                } else {
-                                    refuse(Code::NoResourceType, p)
-                                };
+                b'{' if cell.form == Form::Object && !cell.many() => {
+                    let mut state = cell.state;
+                    let mut known = true;
+                    if let Node::Slot { contained } = automaton.states[state as usize].node {
+                        match resource_type(search, automaton, contained, input, p)? {
+                            Named::Known(root) => state = root,
+                            Named::Unknown if out && (unknown == Unknown::Refuse || scanner.stack.is_empty()) => {
+                                return refuse(Code::UnknownType, p);
                             }
-                            None => false,
-                        },
-                        _ => true,
-                    };
-                    if !known {
-                        let end = any(input, p, self.stack.len())?;
-                        if out {
-                            self.unknown(&value, index, p, end, mute);
+                            Named::Nothing if out => {
+                                any(search, input, p, scanner.stack.len())?; // broken JSON has its own code
+                                return refuse(Code::NoResourceType, p);
+                            }
+                            Named::Unknown | Named::Nothing => known = false,
                         }
-                        p = end;
-                    } else {
-                        self.push(automaton, &value, index, p, true, mute, out)?;
-                        let (next, q) = space(input, p + 1)?;
+                    }
+                    if known {
+                        self.open(scanner, top, state, cell, edge, from, index, p, b'}')?;
+                        let (next, q) = space(search, input, p + 1)?;
                         if next == b'"' {
-                            match self.member(automaton, input, q, p, out, unknown)? {
-                                Some((next_value, next_index, at)) => {
-                                    (value, index) = (next_value, next_index);
-                                    (first, p) = space(input, at)?;
+                            match self.member(scanner, top, q)? {
+                                Some((next_cell, next_edge, next_index, at)) => {
+                                    from = p;
+                                    (cell, edge, index) = (next_cell, next_edge, next_index);
+                                    (first, p) = space(search, input, at)?;
                                     continue 'value;
                                 }
-                                None => p = self.skipped(input, q, out)?,
+                                None => p = self.skipped(scanner, top, p, q)?,
                             }
                         } else if next != b'}' {
                             return refuse(Code::BadJson, q);
@@ -506,94 +632,134 @@ impl Scanner {
                             return refuse(Code::Empty, p);
                         } else {
                             p = q + 1;
-                            self.pop(p);
+                            scanner.close(top, p);
                         }
+                    } else {
+                        let end = any(search, input, p, scanner.stack.len())?;
+                        if out && !top.mute() {
+                            scanner.leaf(cell, edge, from, index, EventKind::Unknown, p, end, false);
+                        }
+                        p = end;
                     }
+                }
+                b'[' if cell.many() => {
+                    self.open(scanner, top, cell.state, cell, edge, from, index, p, b']')?;
+                    let (next, q) = space(search, input, p + 1)?;
+                    if next != b']' {
+                        cell = top.cell;
+                        (from, index, first, p) = (p, 0, next, q);
+                        top.members = 1;
+                        continue 'value;
+                    }
+                    if out {
+                        return refuse(Code::Empty, p);
+                    }
+                    p = q + 1;
+                    scanner.close(top, p);
+                }
+                b'-' | b'0'..=b'9' if cell.form == Form::Number && !cell.many() => {
+                    let end = number(input, p)?;
+                    let asked = cell.flags & top.watch;
+                    if asked & u16::from(CHECKED) != 0 && !is_formed(automaton, cell.check, &input[p..end], false) {
+                        return refuse(Code::BadValue, p);
+                    }
+                    if asked & !u16::from(CHECKED) != 0 {
+                        scanner.leaf(cell, edge, from, index, EventKind::Scalar, p, end, false);
+                    }
+                    p = end;
+                }
+                b't' | b'f' if cell.form == Form::Boolean && !cell.many() => {
+                    let end = scalar(input, p, first)?;
+                    if cell.flags & top.watch & !u16::from(CHECKED) != 0 {
+                        scanner.leaf(cell, edge, from, index, EventKind::Scalar, p, end, false);
+                    }
+                    p = end;
+                }
+                b'n' if top.close == b']' && cell.flags & NULLABLE != 0 => {
+                    p = word(input, p, b"null")?;
+                    top.nulls += 1;
                 }
                 b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9' | b'[' | b'{' => {
                     if out {
                         return refuse(Code::WrongForm, p);
                     }
-                    p = any(input, p, self.stack.len())?;
+                    p = any(search, input, p, scanner.stack.len())?;
                 }
                 _ => return refuse(Code::BadJson, p),
             }
             loop {
-                let Some(top) = self.stack.last_mut() else { break 'value };
-                let (c, q) = space(input, p)?;
-                if top.last != NONE {
-                    self.events[top.last as usize].sep = q as u32;
-                    top.last = NONE;
+                if scanner.stack.is_empty() {
+                    return Ok(p);
                 }
-                let close = if top.object { b'}' } else { b']' };
-                if c == close {
-                    p = q + 1;
-                    self.pop(p);
-                    continue;
-                }
-                if c != b',' {
-                    return refuse(Code::BadJson, q);
-                }
-                let (next, r) = space(input, q + 1)?;
-                if !top.object {
-                    index = top.members;
-                    top.members += 1;
-                    let (state, edge, form) = (top.state, top.edge, top.form);
-                    value = Unit { state, edge, many: false, form, from: q };
-                    (first, p) = (next, r);
-                    continue 'value;
-                }
-                if next != b'"' {
-                    return refuse(Code::BadJson, r);
-                }
-                match self.member(automaton, input, r, q, out, unknown)? {
-                    Some((next_value, next_index, at)) => {
-                        (value, index) = (next_value, next_index);
-                        (first, p) = space(input, at)?;
+                let (c, q) = space(search, input, p)?;
+                if c == b',' {
+                    let (next, r) = space(search, input, q + 1)?;
+                    if !top.is_object() {
+                        (cell, edge, from, index) = (top.cell, top.edge, q, top.members);
+                        top.members += 1;
+                        (first, p) = (next, r);
                         continue 'value;
                     }
-                    None => p = self.skipped(input, r, out)?,
+                    if next != b'"' {
+                        return refuse(Code::BadJson, r);
+                    }
+                    match self.member(scanner, top, r)? {
+                        Some((next_cell, next_edge, next_index, at)) => {
+                            from = q;
+                            (cell, edge, index) = (next_cell, next_edge, next_index);
+                            (first, p) = space(search, input, at)?;
+                            continue 'value;
+                        }
+                        None => {
+                            p = self.skipped(scanner, top, q, r)?;
+                            continue;
+                        }
+                    }
                 }
+                if c != top.close {
+                    return refuse(Code::BadJson, q);
+                }
+                p = q + 1;
+                scanner.close(top, p);
             }
         }
-        if std::str::from_utf8(&input[begin..p]).is_err() {
-            return refuse(Code::BadUtf8, begin);
-        }
-        Ok(p)
     }
 
-    /// Reads a member name at the quote `at`: the value that follows, its index, and where it begins. `None`: a name that the schema
-    /// does not know and that is to be passed over.
-    #[inline]
-    fn member(
-        &mut self,
-        automaton: &Automaton,
-        input: &[u8],
-        at: usize,
-        from: usize,
-        out: bool,
-        unknown: Unknown,
-    ) -> Scan<Option<(Unit, u32, usize)>> {
-        let (end, escaped) = string(input, at + 1)?;
-        let mut name = &input[at + 1..end];
-        if escaped || name.len() > limits::NAME_BYTES_MAX {
-            if name.len() > limits::NAME_BYTES_MAX {
-                return refuse(Code::UnknownElement, at);
+    /// Reads a member name at the quote `at`: what follows, and where. `None`: a name that the schema does not know and that is to be
+    /// passed over.
+    #[inline(always)]
+    fn member(&self, scanner: &mut Scanner, top: &mut Frame, at: usize) -> Scan<Option<Value>> {
+        let shape = &self.automaton.shapes[top.shape as usize];
+        let place = (usize::from(top.shape) * 61 + usize::from(top.current.wrapping_add(1))) % GUESSES;
+        let guess = scanner.guesses[place];
+        let right =
+            match (shape.spelled.get(usize::from(guess)), self.input.get(at + 1..).and_then(<[u8]>::first_chunk)) {
+                (Some(name), Some(chunk)) => {
+                    name.wanted != 0 && self.search.equal(chunk, &name.bytes) & name.wanted == name.wanted
+                }
+                _ => false,
+            };
+        let (edge, value) = if right {
+            (guess, at + 1 + usize::from(shape.spelled[usize::from(guess)].length))
+        } else {
+            match self.looked_up(scanner, top, at)? {
+                Some((edge, value)) => {
+                    scanner.guesses[place] = edge;
+                    (edge, value)
+                }
+                None => return Ok(None),
             }
-            let spelling = std::str::from_utf8(name).or(refuse(Code::BadUtf8, at))?;
-            let Some(decoded) = super::text::decode(spelling) else { return refuse(Code::BadText, at) };
-            self.name.clear();
-            self.name.extend_from_slice(decoded.as_bytes());
-            name = &self.name;
-        }
-        let top = self.stack.last_mut().expect("a member stands in an object");
-        let shape: &Shape = &automaton.shapes[top.shape as usize];
-        let edge = shape.edge(name);
-        let mark = match edge {
-            Some(edge) => u32::from(edge),
-            None => 0x8000_0000 | fold_hash(name),
         };
-        top.current = edge.unwrap_or(UNKNOWN_EDGE);
+        top.current = edge;
+        self.only_once(scanner, top, u32::from(edge), at)?;
+        let index = top.members;
+        top.members += 1;
+        Ok(Some((self.automaton.cell(top.row, edge), edge, index, value)))
+    }
+
+    /// Refuses a name that its object has had before.
+    #[inline(always)]
+    fn only_once(&self, scanner: &mut Scanner, top: &mut Frame, mark: u32, at: usize) -> Scan<()> {
         if mark < 64 {
             let bit = 1u64 << mark;
             if top.seen & bit != 0 {
@@ -601,210 +767,218 @@ impl Scanner {
             }
             top.seen |= bit;
         } else {
-            if self.spill[top.spill as usize..].contains(&mark) {
+            if scanner.spill[top.spill as usize..].contains(&mark) {
                 return refuse(Code::DuplicateKey, at);
             }
-            self.spill.push(mark);
+            scanner.spill.push(mark);
         }
-        let index = top.members;
-        top.members += 1;
-        if top.members as usize > limits::MEMBERS_MAX {
+        if top.members as usize >= limits::MEMBERS_MAX {
             return refuse(Code::TooManyMembers, at);
         }
-        let Some(edge) = edge else {
+        Ok(())
+    }
+
+    /// Looks a name up whose quote is at `at`: its edge, and where its value begins.
+    #[inline(never)]
+    fn looked_up(&self, scanner: &mut Scanner, top: &mut Frame, at: usize) -> Scan<Option<(Edge, usize)>> {
+        let &Walk { search, automaton, input, out, unknown } = self;
+        let (end, escaped) = string(search, input, at + 1)?;
+        let mut name = &input[at + 1..end];
+        let mut decoded = std::mem::take(&mut scanner.name);
+        if name.len() > limits::NAME_BYTES_MAX {
+            return refuse(Code::UnknownElement, at);
+        }
+        if escaped {
+            let spelling = std::str::from_utf8(name).or(refuse(Code::BadUtf8, at))?;
+            let Some(text) = super::text::decode(spelling) else { return refuse(Code::BadText, at) };
+            decoded.clear();
+            decoded.extend_from_slice(text.as_bytes());
+            name = &decoded;
+        }
+        let shape = &automaton.shapes[top.shape as usize];
+        let Some(edge) = shape.edge(name) else {
+            top.current = UNKNOWN_EDGE;
+            self.only_once(scanner, top, 0x8000_0000 | fold_hash(name), at)?;
+            top.members += 1;
             if out && shape.folds(name) {
                 return refuse(Code::KeyCase, at);
             }
             if out && unknown == Unknown::Refuse {
                 return refuse(Code::UnknownElement, at);
             }
+            scanner.name = decoded;
             return Ok(None);
         };
-        let member = &shape.members[edge as usize];
-        let state = automaton.target(top.row, edge);
-        let unit = Unit { state, edge, many: member.many, form: member.form, from };
-        let p = end + 1;
-        if input.get(p) == Some(&b':') {
-            return Ok(Some((unit, index, p + 1)));
-        }
-        let (colon, p) = space(input, p)?;
+        scanner.name = decoded;
+        top.current = edge;
+        let (colon, p) = space(search, input, end + 1)?;
         if colon != b':' {
             return refuse(Code::BadJson, p);
         }
-        Ok(Some((unit, index, p + 1)))
+        Ok(Some((edge, p + 1)))
     }
 
-    /// Passes over a member that the schema does not know; `at` is the quote of its name.
+    /// Passes over a member that the schema does not know: `from` is the separator before it, `at` the quote of its name.
     #[cold]
-    fn skipped(&mut self, input: &[u8], at: usize, out: bool) -> Scan<usize> {
-        let (end, _) = string(input, at + 1)?;
-        let (colon, p) = space(input, end + 1)?;
+    fn skipped(&self, scanner: &mut Scanner, top: &mut Frame, from: usize, at: usize) -> Scan<usize> {
+        let &Walk { search, input, out, .. } = self;
+        let (end, _) = string(search, input, at + 1)?;
+        let (colon, p) = space(search, input, end + 1)?;
         if colon != b':' {
             return refuse(Code::BadJson, p);
         }
-        let end = any(input, p + 1, self.stack.len())?;
-        if out {
-            let top = self.stack.last().expect("a member stands in an object");
-            let (mute, index) = (top.mute, top.members - 1);
-            // The separator before the name: white space lies between.
-            let before = input[..at].iter().rposition(|b| !b.is_ascii_whitespace()).unwrap_or(0);
-            let unit = Unit { state: 0, edge: UNKNOWN_EDGE, many: false, form: Form::Object, from: before };
-            self.unknown(&unit, index, at, end, mute);
+        let end = any(search, input, p + 1, scanner.stack.len())?;
+        if out && !top.mute() {
+            let index = top.members - 1;
+            scanner.leaf(Cell::default(), UNKNOWN_EDGE, from, index, EventKind::Unknown, at, end, false);
         }
         Ok(end)
     }
 
-    fn unknown(&mut self, value: &Unit, index: u32, start: usize, end: usize, mute: bool) {
-        if !mute {
-            self.leaf(value, index, EventKind::Unknown, start, end, false);
+    /// Enters a container whose first byte is at `start`.
+    #[inline(always)]
+    fn open(
+        &self,
+        scanner: &mut Scanner,
+        top: &mut Frame,
+        state: StateId,
+        cell: Cell,
+        edge: Edge,
+        from: usize,
+        index: u32,
+        start: usize,
+        close: u8,
+    ) -> Scan<()> {
+        if scanner.stack.len() >= limits::DEPTH_MAX {
+            return refuse(Code::TooDeep, start);
         }
-    }
-
-    #[inline]
-    fn leaf(&mut self, value: &Unit, index: u32, kind: EventKind, start: usize, end: usize, escaped: bool) {
-        self.open();
-        let at = self.events.len() as u32;
-        self.events.push(Event {
-            from: value.from as u32,
-            sep: 0,
-            start: start as u32,
-            end: end as u32,
-            link: at + 1,
-            state: value.state,
-            members: 0,
-            nulls: 0,
-            index,
-            edge: value.edge,
-            kind,
-            escaped,
-        });
-        if let Some(top) = self.stack.last_mut() {
-            top.last = at;
+        let flags = self.automaton.states[state as usize].flags;
+        let (mut shape, mut row, mut kind) = (0, 0, EventKind::Array);
+        if close == b'}' {
+            kind = EventKind::Object;
+            if let Node::Object { shape: its, row: begins } = self.automaton.states[state as usize].node {
+                (shape, row) = (its, begins);
+                if self.automaton.shapes[usize::from(its)].kind == Kind::Resource {
+                    kind = EventKind::Resource;
+                    scanner.resources += 1;
+                    if scanner.resources > limits::RESOURCE_DEPTH_MAX {
+                        return refuse(Code::TooDeepResources, start);
+                    }
+                }
+            }
         }
-    }
-
-    /// Opens every container on the stack that is not open yet.
-    #[inline]
-    fn open(&mut self) {
-        let mut at = self.stack.len();
-        while at > 0 && self.stack[at - 1].event == NONE {
-            at -= 1;
-        }
-        for i in at..self.stack.len() {
-            let frame = self.stack[i];
-            let kind = match (frame.object, frame.resource) {
-                (true, true) => EventKind::Resource,
-                (true, false) => EventKind::Object,
-                (false, _) => EventKind::Array,
-            };
-            let event = self.events.len() as u32;
-            self.events.push(Event {
-                from: frame.from,
-                sep: 0,
-                start: frame.start,
+        let mut watch = top.watch;
+        let mut asked = false;
+        let mut event = NONE;
+        if watch != 0 {
+            event = scanner.events.len() as u32;
+            let (from, start) = (from as u32, start as u32);
+            scanner.events.push(Event {
+                from,
+                start,
                 end: 0,
                 link: 0,
-                state: frame.state,
+                state,
                 members: 0,
                 nulls: 0,
-                index: frame.index,
-                edge: frame.edge,
+                index,
+                edge,
                 kind,
                 escaped: false,
             });
-            self.stack[i].event = event;
-            if i > 0 {
-                self.stack[i - 1].last = event;
+            let goes = self.out && flags & REMOVED_WHOLE != 0;
+            asked = goes || flags & OPENED != 0 || self.out && flags & MODIFIER != 0;
+            if kind == EventKind::Resource {
+                scanner.facts.push(event);
+            }
+            if goes {
+                watch = 0;
             }
         }
-    }
-
-    #[inline]
-    fn push(
-        &mut self,
-        automaton: &Automaton,
-        value: &Unit,
-        index: u32,
-        start: usize,
-        object: bool,
-        mute: bool,
-        out: bool,
-    ) -> Scan<()> {
-        if self.stack.len() >= limits::DEPTH_MAX {
-            return refuse(Code::TooDeep, start);
-        }
-        let state = automaton.states[value.state as usize];
-        let mut resource = false;
-        let (shape, row) = match state.node {
-            Node::Object { shape, row } if object => {
-                resource =
-                    automaton.shapes[shape as usize].members.last().is_some_and(|m| m.form == Form::ResourceType);
-                (shape, row)
-            }
-            _ => (0, 0),
-        };
-        if resource {
-            self.resources += 1;
-            if self.resources > limits::RESOURCE_DEPTH_MAX {
-                return refuse(Code::TooDeepResources, start);
-            }
-        }
-        let nullable = value.form != Form::Object
-            || matches!(state.node, Node::Object { shape, .. } if automaton.shapes[shape as usize].name == "Element");
-        self.stack.push(Frame {
-            state: value.state,
-            row,
-            shape,
-            object,
-            mute,
-            nullable,
-            form: value.form,
-            resource,
-            seen: 0,
-            spill: self.spill.len() as u32,
-            members: 0,
-            nulls: 0,
-            from: value.from as u32,
-            start: start as u32,
-            index,
-            edge: value.edge,
-            current: UNKNOWN_EDGE,
-            event: NONE,
-            last: NONE,
-        });
-        let goes = out && state.flags & REMOVED_WHOLE != 0;
-        let asked = state.flags & OPENED != 0 || out && state.flags & MODIFIER != 0;
-        if (goes || asked) && !mute {
-            self.open();
-            if let Some(top) = self.stack.last_mut() {
-                top.mute = goes;
-            }
-        }
+        let outer = std::mem::replace(
+            top,
+            Frame {
+                row,
+                shape,
+                close,
+                resource: kind == EventKind::Resource,
+                watch,
+                edge,
+                current: UNKNOWN_EDGE,
+                asked,
+                cell: cell.one(),
+                seen: 0,
+                spill: scanner.spill.len() as u32,
+                members: 0,
+                nulls: 0,
+                event,
+            },
+        );
+        scanner.stack.push(outer);
         Ok(())
     }
+}
 
-    #[inline]
-    fn pop(&mut self, end: usize) {
-        let frame = self.stack.pop().expect("pop follows push");
-        self.spill.truncate(frame.spill as usize);
-        if frame.resource {
-            self.resources -= 1;
+impl Scanner {
+    #[inline(always)]
+    fn leaf(
+        &mut self,
+        cell: Cell,
+        edge: Edge,
+        from: usize,
+        index: u32,
+        kind: EventKind,
+        start: usize,
+        end: usize,
+        escaped: bool,
+    ) {
+        let link = self.events.len() as u32 + 1;
+        self.events.push(Event {
+            from: from as u32,
+            start: start as u32,
+            end: end as u32,
+            link,
+            state: cell.state,
+            members: 0,
+            nulls: 0,
+            index,
+            edge,
+            kind,
+            escaped,
+        });
+    }
+
+    /// Leaves the container that ends before `end`. An event beneath which nothing is watched is taken back.
+    #[inline(always)]
+    fn close(&mut self, top: &mut Frame, end: usize) {
+        self.spill.truncate(top.spill as usize);
+        self.resources -= usize::from(top.resource);
+        let link = self.events.len() as u32;
+        if top.event != NONE {
+            if link == top.event + 1 && !top.asked {
+                self.events.pop();
+                if top.resource {
+                    self.facts.pop();
+                }
+            } else {
+                let event = &mut self.events[top.event as usize];
+                event.end = end as u32;
+                event.link = link;
+                event.members = top.members;
+                event.nulls = top.nulls;
+            }
         }
-        if frame.event != NONE {
-            let link = self.events.len() as u32;
-            let event = &mut self.events[frame.event as usize];
-            event.end = end as u32;
-            event.link = link;
-            event.members = frame.members;
-            event.nulls = frame.nulls;
-        }
+        *top = self.stack.pop().expect("a container was opened");
     }
 
     /// The element path at which scanning stopped, of schema names only.
     pub fn path(&self, automaton: &Automaton, prefix: &str) -> String {
         let mut path = prefix.to_owned();
         for frame in &self.stack {
-            if !frame.object {
+            if frame.close == 0 {
+                continue;
+            }
+            if !frame.is_object() {
                 path.push_str(&format!("[{}]", frame.members.saturating_sub(1)));
                 continue;
             }
@@ -817,69 +991,6 @@ impl Scanner {
         }
         path
     }
-}
-
-/// Whether a value that stays has the form of its type (datatypes.html, regular expressions of the primitives): a rule that keeps
-/// codes keeps codes, not sentences. Spelled without escapes, which none of these types needs.
-fn is_formed(automaton: &Automaton, node: Node, value: &[u8]) -> bool {
-    let Node::Leaf(leaf) = node else { return true };
-    let leaf = automaton.leaves[leaf as usize];
-    let Ok(text) = std::str::from_utf8(value) else { return false };
-    if value.contains(&b'\\') {
-        let unescaped = super::text::decode(text);
-        return unescaped.is_some_and(|t| !t.contains('\\') && is_form(automaton, leaf, &t));
-    }
-    is_form(automaton, leaf, text)
-}
-
-fn is_form(automaton: &Automaton, leaf: Leaf, text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let digits = |b: &[u8]| !b.is_empty() && b.len() <= 20 && b.iter().all(u8::is_ascii_digit);
-    let uri = || {
-        !bytes.is_empty()
-            && bytes
-                .iter()
-                .all(|&b| b > b' ' && b < 0x7F && !matches!(b, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'}'))
-    };
-    match leaf.primitive {
-        Primitive::Code => {
-            // Terminologies have codes of several words; elsewhere a space stands only behind a semicolon: `text/plain; charset=utf-8`.
-            let words = leaf.role == Role::CodingCode && bytes.len() <= 64;
-            let space =
-                |i: usize| i > 0 && i + 1 < bytes.len() && bytes[i - 1] != b' ' && (words || bytes[i - 1] == b';');
-            !bytes.is_empty()
-                && bytes.len() <= 256
-                && (0..bytes.len()).all(|i| bytes[i] > b' ' || bytes[i] == b' ' && space(i))
-        }
-        Primitive::Id => crate::fhir::reference::is_id(text),
-        Primitive::Uri | Primitive::Url | Primitive::Oid | Primitive::Uuid => {
-            uri()
-                && (leaf.role != Role::CodingSystem || text.contains(':'))
-                && !text.starts_with("mailto:")
-                && !text.starts_with("tel:")
-        }
-        Primitive::Canonical => uri() && !names_instance(automaton, text),
-        Primitive::Date | Primitive::DateTime | Primitive::Instant => FhirDate::parse(leaf.primitive, text).is_ok(),
-        Primitive::Time => {
-            let (clock, fraction) = text.split_once('.').map_or((text, None), |(c, f)| (c, Some(f)));
-            let shape = clock.len() == 8
-                && clock
-                    .bytes()
-                    .enumerate()
-                    .all(|(i, b)| if matches!(i, 2 | 5) { b == b':' } else { b.is_ascii_digit() });
-            shape && fraction.is_none_or(|f| f.len() <= 9 && digits(f.as_bytes()))
-        }
-        Primitive::Integer | Primitive::Integer64 => digits(bytes.strip_prefix(b"-").unwrap_or(bytes)),
-        Primitive::UnsignedInt | Primitive::PositiveInt => digits(bytes),
-        _ => true,
-    }
-}
-
-/// Whether a canonical ends in `Type/id` of a type whose instances are about someone: then it is no canonical.
-fn names_instance(automaton: &Automaton, text: &str) -> bool {
-    let mut parts = text.split(['|', '#']).next().unwrap_or_default().rsplit('/');
-    let (_, kind) = (parts.next(), parts.next().unwrap_or_default());
-    automaton.roots.contains_key(kind) && !crate::fhir::definitional(kind)
 }
 
 /// A hash of an unknown name, 31 bits, for the duplicate check. A clash refuses a message, it never lets one pass.

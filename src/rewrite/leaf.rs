@@ -4,15 +4,15 @@
 //! token of the class of its place and the permit allows that class; whatever else it is, it stays.
 
 use super::dates;
-use super::decide::{Decided, Decider, Fate, No, Resource};
-use super::memo::Remembered;
-use super::reference::Way;
+use super::decide::{Decided, Decider, Desk, Fate, No, Resource};
+use super::reference::{Way, rewrapped};
 use super::refusal::Code;
 use super::text;
 use crate::action::shift::{self, Offset};
+use crate::fhir::date::FhirDate;
 use crate::names::Class;
 use crate::rules::automaton::{Leaf, Shape, StateId};
-use crate::rules::{Action, DateKind, NoSubject, Role};
+use crate::rules::{Action, DateKind, Method, NoSubject, Role};
 use crate::secret::Phi;
 use crate::token::{ClassKeys, Form, Revealed, Seen};
 use std::borrow::Cow;
@@ -32,6 +32,8 @@ impl Decider<'_> {
             (Action::Shift { days, weekday }, true) => return self.shift(at, leaf, days, weekday, resource),
             (Action::Shift { .. }, false) => self.unshift(at, leaf, resource)?,
             (Action::Token { class, pad }, _) => self.token(at, leaf, class, pad, resource)?,
+            (Action::Other { method, .. }, true) => return self.act(at, leaf, method, resource),
+            (Action::Other { .. }, false) => {}
         }
         Ok(Fate::Stays)
     }
@@ -46,7 +48,7 @@ impl Decider<'_> {
         };
         let offset = match (&resource.subject, self.engine.rules.no_subject) {
             // A relative's birth is not the patient's: whoever knows the one must not learn the other.
-            _ if kind != DateKind::Event && self.resource_name(at) != "Patient" && resource.event != u32::MAX => {
+            _ if kind != DateKind::Event && self.type_name != "Patient" && resource.event != u32::MAX => {
                 self.own_offset(kind, days, weekday, resource)
             }
             (Some(subject), _) => self.offset(kind, subject, days, weekday),
@@ -70,7 +72,7 @@ impl Decider<'_> {
         resource.offsets[which(kind) as usize] = Some(offset);
         let moved = dates::shift(&date, offset).map_err(|code| No(code, at))?;
         self.report.shifts += 1;
-        self.write_text(at, &moved);
+        self.write_date(at, &moved);
         Ok(Fate::Stays)
     }
 
@@ -97,6 +99,13 @@ impl Decider<'_> {
         *drawn.1[which(kind) as usize].get_or_insert_with(draw)
     }
 
+    /// Nothing in a date needs an escape.
+    fn write_date(&mut self, at: u32, date: &FhirDate<'_>) {
+        let from = self.desk.arena.len();
+        date.write(&mut self.desk.arena);
+        self.written(at, from);
+    }
+
     fn unshift(&mut self, at: u32, leaf: Leaf, resource: &mut Resource) -> Decided<()> {
         let Role::Date(kind) = leaf.role else { return Ok(()) };
         let text = self.text(at)?;
@@ -106,7 +115,7 @@ impl Decider<'_> {
                 if let Ok(moved) = dates::shift(&date, -offset) {
                     self.report.shifts += 1;
                     self.reveals(self.engine.seals.class(), resource);
-                    self.write_text(at, &moved);
+                    self.write_date(at, &moved);
                 }
             }
             None => resource.unsealed |= self.engine.allows(self.permit, self.engine.seals.class()),
@@ -122,18 +131,17 @@ impl Decider<'_> {
         let repeats =
             matches!(leaf.role, Role::Reference | Role::Identifier | Role::Text) && !spelling.starts_with('#');
         let kind = leaf.rule << 8 | leaf.role.number();
-        if repeats && let Some(known) = self.desk.memo.get(kind, spelling) {
-            let known = (known.changed, known.stayed, known.revealed.clone());
-            if known.0 {
-                let from = self.desk.arena.len();
-                let desk = &mut *self.desk;
-                desk.arena.extend(desk.memo.get(kind, spelling).into_iter().flat_map(|k| k.word.bytes()));
+        let from = self.desk.arena.len();
+        let Desk { memo, arena, .. } = &mut *self.desk;
+        if repeats && let Some(known) = memo.get(kind, spelling) {
+            arena.extend_from_slice(known.word.as_bytes());
+            let changed = known.changed;
+            self.report.stayed += known.stayed;
+            resource.revealed |= !known.revealed.is_empty();
+            self.desk.reveal_again(kind, spelling);
+            if changed {
                 self.report.tokens += 1;
                 self.written(at, from);
-            }
-            self.report.stayed += known.1;
-            for class in &known.2 {
-                self.reveals(class, resource);
             }
             return Ok(());
         }
@@ -143,10 +151,12 @@ impl Decider<'_> {
         let changed = self.spelled(at, leaf, class, pad, resource, &mut word, &mut way);
         let (changed, raw) = match changed {
             Ok(done) => done,
-            Err(code) if self.out() || code == Code::ForeignIdTooLong => return Err(No(code, at)),
+            Err(code) if self.out() || self.asked() || code == Code::ForeignIdTooLong => return Err(No(code, at)),
             Err(_) => (false, false), // coming back, what cannot be understood stays as it is
         };
-        let from = self.desk.arena.len();
+        if self.asked() && way.stayed > 0 {
+            return Err(No(Code::Unresolved, at));
+        }
         if changed {
             self.report.tokens += 1;
             if raw {
@@ -161,10 +171,12 @@ impl Decider<'_> {
         for class in &way.revealed {
             self.reveals(class, resource);
         }
-        if repeats {
-            let word = String::from_utf8_lossy(&self.desk.arena[from..]).into_owned();
-            let what = Remembered { word, changed, revealed: way.revealed, stayed: way.stayed };
-            self.desk.memo.put(kind, spelling, what);
+        let Desk { memo, arena, .. } = &mut *self.desk;
+        if repeats && let Some(known) = memo.put(kind, spelling) {
+            known.word.push_str(std::str::from_utf8(&arena[from..]).unwrap_or_default());
+            known.changed = changed;
+            known.revealed.extend(way.revealed.iter().cloned());
+            known.stayed = way.stayed;
         }
         Ok(())
     }
@@ -184,13 +196,13 @@ impl Decider<'_> {
         let keys = &engine.classes[class as usize];
         let value = self.text(at).map_err(|No(code, _)| code)?;
         let changed = match leaf.role {
-            Role::ResourceId => engine.resource_id(self.resource_name(at), &value, word, way),
-            Role::ContainedId => engine.contained_id(self.resource_name(at), &value, word, way),
+            Role::ResourceId => engine.resource_id(self.type_name, &value, word, way),
+            Role::ContainedId => engine.contained_id(self.type_name, &value, word, way),
             Role::Reference | Role::FullUrl | Role::Location => {
                 engine.reference(&value, &resource.kept_contained, word, way)
             }
             Role::RequestUrl => engine.request_url(&self.method(at).map_err(|No(code, _)| code)?, &value, word, way),
-            Role::Link => engine.link(&value, word, way),
+            Role::Link => engine.link(&value, &self.desk.caller, word, way),
             Role::Uri => engine.uri(keys, &value, word, way),
             Role::Identifier => engine.identifier(keys, &value, word, way),
             Role::Base64 => engine.base64(keys, &value, word, way),
@@ -198,6 +210,9 @@ impl Decider<'_> {
                 seal_text(keys, leaf.role, self.spelling(at).map_err(|No(code, _)| code)?, &value, pad, word)
             }
             Role::Text | Role::ElementId | Role::CodingSystem | Role::CodingCode | Role::Narrative => {
+                if self.engine.rewraps {
+                    return Ok((rewrap_text(keys, leaf.role, &value, word, way), false));
+                }
                 return Ok(open_text(keys, leaf.role, &value, word, way));
             }
             Role::Condition | Role::Date(_) | Role::Scalar => Err(Code::WrongForm),
@@ -215,28 +230,46 @@ impl Decider<'_> {
         resource: &mut Resource,
     ) -> Decided<Fate> {
         let Some(&leaf) = self.automaton.leaf(state) else { return Ok(Fate::Stays) };
-        if !matches!(leaf.action, Action::Token { .. }) {
-            return self.leaf(at, leaf, resource);
-        }
+        let hashed = match leaf.action {
+            Action::Token { .. } => None,
+            Action::Other { method, .. } if self.out() => match &self.engine.rules.methods[method as usize] {
+                Method::Hash { shape, .. } => Some(*shape),
+                _ => return self.leaf(at, leaf, resource),
+            },
+            _ => return self.leaf(at, leaf, resource),
+        };
         let value = self.text(at)?;
         let url = match self.member(request, shape, b"url") {
             Some(url) => self.text(url)?,
             None => Cow::Borrowed(""),
         };
         let type_name = url.split(['/', '?']).next().unwrap_or_default();
-        let mut word = String::new();
-        let mut way = if self.out() { Way::out() } else { Way::back(self.permit) };
-        match self.engine.condition(type_name, &value, &mut word, &mut way) {
+        // What http.html wants is the part behind `?`; some write the type and the `?` as well.
+        let bare =
+            value.strip_prefix(type_name).and_then(|rest| rest.strip_prefix('?')).filter(|_| !type_name.is_empty());
+        let bare = bare.unwrap_or(&value);
+        let mut word = value[..value.len() - bare.len()].to_owned();
+        let mut way = match hashed {
+            Some(shape) => self.hashing(at, shape)?,
+            None if self.out() => Way::out(),
+            None => Way::back(self.permit),
+        };
+        let done = self.engine.condition(type_name, bare, &mut word, &mut way);
+        let (stayed, revealed) = (way.stayed, way.revealed);
+        match done {
             Ok(true) => {
                 self.report.tokens += 1;
                 self.write_text(at, &word);
             }
             Ok(false) => {}
-            Err(code) if self.out() => return Err(No(code, at)),
+            Err(code) if self.out() || self.asked() => return Err(No(code, at)),
             Err(_) => return Ok(Fate::Stays),
         }
-        self.report.stayed += way.stayed;
-        for class in &way.revealed {
+        if self.asked() && stayed > 0 {
+            return Err(No(Code::Unresolved, at));
+        }
+        self.report.stayed += stayed;
+        for class in &revealed {
             self.reveals(class, resource);
         }
         Ok(Fate::Stays)
@@ -245,10 +278,7 @@ impl Decider<'_> {
     /// Counts a value that this caller gets to see.
     pub(super) fn reveals(&mut self, class: &Class, resource: &mut Resource) {
         resource.revealed = true;
-        match self.report.reveals.get_mut(class) {
-            Some(count) => *count += 1,
-            None => drop(self.report.reveals.insert(class.clone(), 1)),
-        }
+        self.desk.reveals(class);
     }
 }
 
@@ -261,7 +291,7 @@ fn which(kind: DateKind) -> Offset {
 }
 
 /// A token of free text: of its decoded value, or of its spelling where that is not canonical, so that it comes back byte for byte.
-fn seal_text(
+pub(super) fn seal_text(
     keys: &ClassKeys,
     role: Role,
     spelling: &str,
@@ -289,14 +319,38 @@ fn seal_text(
     Ok(true)
 }
 
-fn open_text(keys: &ClassKeys, role: Role, value: &str, word: &mut String, way: &mut Way<'_>) -> (bool, bool) {
+/// A token of free text under the epoch that is written with.
+pub(super) fn rewrap_text(keys: &ClassKeys, role: Role, value: &str, word: &mut String, way: &mut Way<'_>) -> bool {
+    let narrative = role == Role::Narrative;
+    let inner =
+        if narrative { value.strip_prefix(DIV_OPEN).and_then(|v| v.strip_suffix(DIV_CLOSE)) } else { Some(value) };
+    let Some(inner) = inner else { return false };
+    let mut moved = String::new();
+    if !rewrapped(keys.rewrap(inner, &mut moved), inner, &mut moved, way) {
+        return false;
+    }
+    if narrative {
+        word.extend([DIV_OPEN, &moved, DIV_CLOSE]);
+    } else {
+        word.push_str(&moved);
+    }
+    true
+}
+
+pub(super) fn open_text(
+    keys: &ClassKeys,
+    role: Role,
+    value: &str,
+    word: &mut String,
+    way: &mut Way<'_>,
+) -> (bool, bool) {
     let inner = match role {
         Role::Narrative => value.strip_prefix(DIV_OPEN).and_then(|v| v.strip_suffix(DIV_CLOSE)).unwrap_or_default(),
         _ => value,
     };
     match way.permit().map(|permit| keys.reidentify(inner, permit)) {
         Some(Revealed::Plain(phi, raw)) => {
-            way.revealed.push(keys.class().clone());
+            way.reveals(keys.class());
             // Exposed to a caller whose permit allows this class.
             word.push_str(phi.expose());
             (true, raw)

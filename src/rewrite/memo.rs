@@ -17,9 +17,12 @@ pub const HANDLE: u32 = u32::MAX - 1;
 /// The seal of a subject and its offsets.
 pub const SEAL: u32 = u32::MAX - 2;
 
-/// What became of a text.
-#[derive(Debug, Clone, Default)]
+/// What became of a text. Its buffers are used again for whatever takes its place.
+#[derive(Debug, Default)]
 pub struct Remembered {
+    /// `None`: forgotten, only its buffers are left.
+    kind: Option<u32>,
+    text: String,
     /// The rewritten text, spelled for JSON where it is a leaf's.
     pub word: String,
     /// Whether it differs.
@@ -30,35 +33,49 @@ pub struct Remembered {
     pub stayed: u64,
 }
 
-#[derive(Debug)]
-struct Entry {
-    kind: u32,
-    text: String,
-    what: Remembered,
-}
-
 /// The memory of one stream.
 #[derive(Debug, Default)]
 pub struct Memo {
-    entries: Vec<Option<Entry>>,
+    entries: Vec<Remembered>,
 }
 
 impl Memo {
-    /// What became of this text at a place of this kind.
-    pub fn get(&self, kind: u32, text: &str) -> Option<&Remembered> {
-        let entry = self.entries.get(place(kind, text))?.as_ref()?;
-        (entry.kind == kind && entry.text == text).then_some(&entry.what)
+    /// A memory of nothing, in the buffers of this one.
+    pub(super) fn emptied(mut self) -> Memo {
+        for entry in self.entries.iter_mut().filter(|entry| entry.kind.is_some()) {
+            let buffer = |text: &mut String| {
+                let mut text = std::mem::take(text);
+                text.clear();
+                if text.capacity() > 4 * TEXT_BYTES_MAX { String::new() } else { text }
+            };
+            let (text, word) = (buffer(&mut entry.text), buffer(&mut entry.word));
+            *entry = Remembered { text, word, ..Remembered::default() };
+        }
+        self
     }
 
-    /// Remembers it in place of whatever stood there.
-    pub fn put(&mut self, kind: u32, text: &str, what: Remembered) {
+    /// What became of this text at a place of this kind.
+    pub fn get(&self, kind: u32, text: &str) -> Option<&Remembered> {
+        let entry = self.entries.get(place(kind, text))?;
+        (entry.kind == Some(kind) && entry.text == text).then_some(entry)
+    }
+
+    /// Remembers it in place of whatever stood there; the caller fills in what became of it. `None`: too long to remember.
+    pub fn put(&mut self, kind: u32, text: &str) -> Option<&mut Remembered> {
         if text.len() > TEXT_BYTES_MAX {
-            return;
+            return None;
         }
         if self.entries.is_empty() {
-            self.entries.resize_with(ENTRIES, || None);
+            self.entries.resize_with(ENTRIES, Remembered::default);
         }
-        self.entries[place(kind, text)] = Some(Entry { kind, text: text.to_owned(), what });
+        let entry = &mut self.entries[place(kind, text)];
+        entry.kind = Some(kind);
+        entry.text.clear();
+        entry.text.push_str(text);
+        entry.word.clear();
+        entry.revealed.clear();
+        (entry.changed, entry.stayed) = (false, 0);
+        Some(entry)
     }
 }
 

@@ -9,17 +9,22 @@
 //!
 //! After the first refusal a rewriter refuses everything: nothing of the failed unit, and nothing behind it, ever comes out.
 
+mod act;
 mod dates;
 mod decide;
 mod engine;
+mod form;
 pub mod json;
 mod leaf;
 mod memo;
+mod plain;
 mod reference;
 pub mod refusal;
 mod report;
 mod seal;
 mod search;
+pub mod simd;
+mod spare;
 pub mod text;
 pub mod url;
 
@@ -30,9 +35,11 @@ pub use seal::SYSTEM as SEAL_SYSTEM;
 
 use crate::limits;
 use crate::policy::Permit;
-use crate::rules::automaton::{Form, Node, StateId};
+use crate::rules::automaton::{Node, StateId};
+use crate::secret::SecretKey;
 use decide::{Decider, Desk};
 use json::{Direction, Scanner, Stop, Unit};
+use spare::Spare;
 use std::sync::Arc;
 
 /// How a body is framed.
@@ -76,12 +83,16 @@ pub struct Rewriter {
     engine: Arc<Engine>,
     format: Format,
     direction: Direction,
+    /// How strictly it is read. What goes out is, and so is what a caller outside asks.
+    read_as: Direction,
     permit: Option<Arc<Permit>>,
     scanner: Scanner,
     desk: Desk,
+    plain: plain::Table,
     report: Report,
+    /// What came in and is not yet written: the one unit that is not whole yet.
     buffer: Vec<u8>,
-    /// Bytes of the input before `buffer`.
+    /// Bytes of the input before what is looked at.
     base: u64,
     /// Do not scan again before this many bytes are there: an incomplete unit is retried when it has doubled.
     try_at: usize,
@@ -113,15 +124,19 @@ impl Rewriter {
     }
 
     fn new(engine: Arc<Engine>, format: Format, direction: Direction, permit: Option<Arc<Permit>>) -> Self {
+        let read_as = if engine.calls_in { Direction::Out } else { direction };
+        let Spare { scanner, desk, buffer } = engine.spares.take();
         Rewriter {
             engine,
             format,
             direction,
+            read_as,
             permit,
-            scanner: Scanner::default(),
-            desk: Desk::default(),
+            scanner,
+            desk,
+            plain: plain::Table::default(),
             report: Report::default(),
-            buffer: Vec::new(),
+            buffer,
             base: 0,
             try_at: 0,
             searched: 0,
@@ -130,6 +145,21 @@ impl Rewriter {
             bundle: Bundle::default(),
             refused: None,
         }
+    }
+
+    /// With the key of hashes that hold in this document, run or exchange only (action `hash`, `scope: document`): 32 random bytes that the
+    /// caller forgets. Rewriters of one run take the same. Without it a value under such a rule is refused.
+    #[must_use]
+    pub fn within(mut self, document: &SecretKey) -> Self {
+        self.desk.document = Some(self.engine.keys.document_mac(document));
+        self
+    }
+
+    /// For an answer to this caller outside: links in it are given to nobody else.
+    #[must_use]
+    pub fn answering(mut self, caller: &str) -> Self {
+        self.desk.caller = caller.to_owned();
+        self
     }
 
     /// Takes input, appends whatever of the output is decided. After a refusal `output` holds only whole units before it.
@@ -148,13 +178,14 @@ impl Rewriter {
         self.whole(input, output)
     }
 
-    /// What was done so far, since the last take.
-    pub fn report(&self) -> &Report {
-        &self.report
+    /// Resources since the last take whose dates could not be unshifted for want of a valid seal.
+    pub fn unsealed(&self) -> u64 {
+        self.report.unsealed
     }
 
     /// What was done since the last take.
     pub fn take_report(&mut self) -> Report {
+        self.desk.settle(&mut self.report);
         std::mem::take(&mut self.report)
     }
 
@@ -176,29 +207,45 @@ impl Rewriter {
     // === NDJSON ===
 
     fn ndjson(&mut self, input: &[u8], last: bool, output: &mut Vec<u8>) -> Result<(), Refusal> {
-        self.buffer.extend_from_slice(input);
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut held = std::mem::take(&mut self.buffer);
+        let rest = if held.is_empty() {
+            self.lines(input, last, output)?
+        } else {
+            held.extend_from_slice(input);
+            self.lines(&held, last, output)?
+        };
+        self.hold(held, input, rest);
+        self.searched = self.buffer.len();
+        self.bounded()
+    }
+
+    /// Writes the whole lines of `buffer`; how many bytes are left.
+    fn lines(&mut self, buffer: &[u8], last: bool, output: &mut Vec<u8>) -> Result<usize, Refusal> {
         let mut from = 0;
-        while let Some(length) = memchr::memchr(b'\n', &buffer[self.searched.max(from)..]) {
-            let end = self.searched.max(from) + length;
+        let mut searched = self.searched;
+        while let Some(length) = memchr::memchr(b'\n', &buffer[searched..]) {
+            let end = searched + length;
             self.line(&buffer[from..end], from, output)?;
             output.push(b'\n');
             self.line += 1;
             from = end + 1;
-            self.searched = from;
+            searched = from;
         }
         if last && from < buffer.len() {
             self.line(&buffer[from..], from, output)?;
             from = buffer.len();
         }
-        if buffer.len() - from > limits::RESOURCE_BYTES_MAX {
-            return Err(self.refusal(Code::ResourceTooLarge, from));
-        }
-        buffer.drain(..from);
         self.base += from as u64;
-        self.searched = buffer.len();
-        self.buffer = buffer;
-        Ok(())
+        Ok(buffer.len() - from)
+    }
+
+    /// Keeps the last `rest` bytes of what was held and came in: in `held`, whose own bytes come first, or in `input` alone.
+    fn hold(&mut self, mut held: Vec<u8>, input: &[u8], rest: usize) {
+        match held.len() {
+            0 => held.extend_from_slice(&input[input.len() - rest..]),
+            whole => drop(held.drain(..whole - rest)),
+        }
+        self.buffer = held;
     }
 
     fn line(&mut self, line: &[u8], at: usize, output: &mut Vec<u8>) -> Result<(), Refusal> {
@@ -217,13 +264,20 @@ impl Rewriter {
     // === one document as one unit ===
 
     fn whole(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refusal> {
+        let engine = Arc::clone(&self.engine);
+        if let Some(mut messages) = self.messages(&engine) {
+            return messages.document(input, output);
+        }
         if input.len() > limits::RESOURCE_BYTES_MAX {
             return Err(self.refusal(Code::ResourceTooLarge, 0));
         }
-        let engine = Arc::clone(&self.engine);
-        let unit = Unit { state: engine.rules.automaton.slot, edge: 0, many: false, form: Form::Object, from: 0 };
+        let unit = Unit { cell: engine.rules.automaton.document(), edge: 0, from: 0 };
         let end = match self.scan(&engine, input, 0, unit) {
             Ok(end) => end,
+            Err(Stop::Incomplete) if self.read_as == Direction::Back && json::is_number(input) => {
+                output.extend_from_slice(input);
+                return Ok(());
+            }
             Err(Stop::Incomplete) => {
                 return Err(Refusal { byte: input.len() as u64, ..self.scan_refusal(Code::Truncated, 0, "") });
             }
@@ -232,55 +286,68 @@ impl Rewriter {
         if let Some(more) = input[end..].iter().position(|b| !b.is_ascii_whitespace()) {
             return Err(Refusal { code: Code::Trailing, path: String::new(), byte: (end + more) as u64 });
         }
-        let permit = self.permit.clone();
-        let decider = Decider::new(
-            &engine,
-            input,
-            (0, input.len()),
-            &self.scanner.events,
-            self.direction,
-            permit.as_deref(),
-            &mut self.desk,
-            &mut self.report,
-        );
-        decider.write("", output)?;
-        Ok(())
+        self.decided(&engine, input, 0, input.len(), String::new, output).map(drop)
+    }
+
+    /// Decides what was scanned and lies within `start..end`, and appends it. Positions in a refusal are those in `input`.
+    fn decided(
+        &mut self,
+        engine: &Engine,
+        input: &[u8],
+        start: usize,
+        end: usize,
+        place: impl Fn() -> String,
+        output: &mut Vec<u8>,
+    ) -> Result<bool, Refusal> {
+        let (span, permit) = ((start, end), self.permit.as_deref());
+        let (scanner, desk, report) = (&self.scanner, &mut self.desk, &mut self.report);
+        match Decider::new(engine, input, span, scanner, self.direction, permit, desk, report) {
+            Ok(decider) => decider.write(place, output),
+            Err(at) => Err(Refusal { code: Code::BadUtf8, path: place(), byte: at as u64 }),
+        }
     }
 
     fn scan(&mut self, engine: &Engine, input: &[u8], at: usize, unit: Unit) -> Result<usize, Stop> {
-        self.scanner.scan(&engine.rules.automaton, input, at, unit, self.direction, engine.rules.unknown)
+        self.scanner.scan(&engine.rules.automaton, input, at, unit, self.read_as, engine.rules.unknown)
     }
 
     // === a streamed document ===
 
     fn json(&mut self, input: &[u8], last: bool, output: &mut Vec<u8>) -> Result<(), Refusal> {
-        self.buffer.extend_from_slice(input);
-        if self.buffer.len() < self.try_at && !last {
-            return self.bounded();
+        let mut held = std::mem::take(&mut self.buffer);
+        if held.is_empty() {
+            let rest = self.units(input, last, output)?;
+            self.hold(held, input, rest);
+        } else {
+            held.extend_from_slice(input);
+            let rest = if held.len() < self.try_at && !last { held.len() } else { self.units(&held, last, output)? };
+            self.hold(held, input, rest);
         }
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut at = 0;
-        let mut waits = false;
-        while !waits && at < buffer.len() {
-            match self.one(&buffer, at, last, output)? {
-                Step::To(end) => at = end,
-                Step::More => waits = true,
-            }
-        }
-        self.buffer = buffer;
-        self.buffer.drain(..at);
-        self.base += at as u64;
-        self.try_at = if at == 0 { self.buffer.len() * 2 } else { 0 };
         if last && self.next == Next::Whole {
             let document = std::mem::take(&mut self.buffer);
             self.whole(&document, output).map_err(|r| Refusal { byte: r.byte + self.base, ..r })?;
             self.next = Next::End;
             return Ok(());
         }
-        if last && (self.next != Next::End || waits) {
+        if last && (self.next != Next::End || !self.buffer.is_empty()) {
             return Err(self.refusal(Code::Truncated, self.buffer.len()));
         }
         self.bounded()
+    }
+
+    /// Writes the whole units of `buffer`; how many bytes are left.
+    fn units(&mut self, buffer: &[u8], last: bool, output: &mut Vec<u8>) -> Result<usize, Refusal> {
+        let mut at = 0;
+        while at < buffer.len() {
+            match self.one(buffer, at, last, output)? {
+                Step::To(end) => at = end,
+                Step::More => break,
+            }
+        }
+        let rest = buffer.len() - at;
+        self.base += at as u64;
+        self.try_at = if at == 0 { rest * 2 } else { 0 };
+        Ok(rest)
     }
 
     fn bounded(&self) -> Result<(), Refusal> {
@@ -303,6 +370,20 @@ impl Rewriter {
         };
         let p = at + space;
         match (self.next, buffer[p]) {
+            (Next::Start, b'[') if self.engine.rules.plain.is_some() => {
+                self.next = Next::Entry { first: true };
+                output.extend_from_slice(&buffer[at..=p]);
+                Ok(Step::To(p + 1))
+            }
+            (Next::Start, _) if self.engine.rules.plain.is_some() => {
+                self.next = Next::Whole;
+                Ok(Step::More)
+            }
+            (Next::Entry { first: true }, b']') | (Next::AfterEntry, b']') if self.engine.rules.plain.is_some() => {
+                self.next = Next::End;
+                output.extend_from_slice(&buffer[at..=p]);
+                Ok(Step::To(p + 1))
+            }
             (Next::Start, b'{') => match bundle_head(buffer, p) {
                 Head::More if !last => Ok(Step::More),
                 Head::Bundle(end) => {
@@ -317,7 +398,7 @@ impl Rewriter {
                     Ok(Step::More)
                 }
             },
-            (Next::Start, _) if self.direction == Direction::Back => {
+            (Next::Start, _) if self.read_as == Direction::Back => {
                 self.next = Next::Whole; // some other JSON of the untrusted side: validated, nothing revealed
                 Ok(Step::More)
             }
@@ -327,7 +408,7 @@ impl Rewriter {
                 Ok(Step::To(p + 1))
             }
             (Next::AfterMember, b',') => self.member(buffer, at, p, last, output),
-            (Next::Entry { first: true }, b']') if self.direction == Direction::Back => {
+            (Next::Entry { first: true }, b']') if self.read_as == Direction::Back => {
                 self.next = Next::AfterMember;
                 output.extend_from_slice(&buffer[at..=p]);
                 Ok(Step::To(p + 1))
@@ -384,7 +465,7 @@ impl Rewriter {
             Ok(found) => found,
             Err(stop) => return self.stopped(stop, buffer, last, "Bundle"),
         };
-        let out = self.direction == Direction::Out;
+        let out = self.read_as == Direction::Out;
         let Some(edge) = shape.edge(name.as_bytes()) else {
             if out && shape.folds(name.as_bytes()) {
                 return Err(self.refusal(Code::KeyCase, comma));
@@ -420,14 +501,14 @@ impl Rewriter {
                 _ => {}
             }
         }
-        let unit = Unit { state: automaton.target(row, edge), edge, many: member.many, form: member.form, from: comma };
-        let prefix = format!("Bundle.{}", member.name);
+        let unit = Unit { cell: automaton.cell(row, edge), edge, from: comma };
+        let place = || format!("Bundle.{}", member.name);
         let end = match self.scan(&engine, buffer, value, unit) {
             Ok(end) => end,
-            Err(stop) => return self.stopped(stop, buffer, last, &prefix),
+            Err(stop) => return self.stopped(stop, buffer, last, &place()),
         };
         self.bundle.seen.push(edge);
-        self.decide(&engine, buffer, at, end, &prefix, output)?;
+        self.decide(&engine, buffer, at, end, place, output)?;
         Ok(Step::To(end))
     }
 
@@ -441,25 +522,23 @@ impl Rewriter {
         output: &mut Vec<u8>,
     ) -> Result<Step, Refusal> {
         let engine = Arc::clone(&self.engine);
+        if engine.rules.plain.is_some() {
+            return self.element(&engine, buffer, at, last, output); // white space is the message's
+        }
         let (_, _, row) = self.bundle_row();
         let edge = self.bundle_edge(b"entry");
-        let unit = Unit {
-            state: engine.rules.automaton.target(row, edge),
-            edge,
-            many: false,
-            form: Form::Object,
-            from: start,
-        };
-        let prefix = format!("Bundle.entry[{}]", self.bundle.entries);
+        let unit = Unit { cell: engine.rules.automaton.cell(row, edge).one(), edge, from: start };
+        let number = self.bundle.entries;
+        let place = || format!("Bundle.entry[{number}]");
         let end = match self.scan(&engine, buffer, start, unit) {
             Ok(end) => end,
-            Err(stop) => return self.stopped(stop, buffer, last, &prefix),
+            Err(stop) => return self.stopped(stop, buffer, last, &place()),
         };
         let mark = output.len();
         if self.bundle.written > 0 {
             output.push(b',');
         }
-        if self.decide(&engine, buffer, at, end, &prefix, output)? {
+        if self.decide(&engine, buffer, at, end, place, output)? {
             self.bundle.written += 1;
         } else {
             output.truncate(mark);
@@ -469,27 +548,68 @@ impl Rewriter {
         Ok(Step::To(end))
     }
 
+    /// Messages of a pack of `format: json`, which know no FHIR.
+    fn messages<'m>(&'m mut self, engine: &'m Engine) -> Option<plain::Messages<'m>> {
+        Some(plain::Messages {
+            engine,
+            plain: engine.rules.plain.as_ref()?,
+            direction: self.direction,
+            permit: self.permit.as_deref(),
+            document: self.desk.document.as_ref(),
+            table: &mut self.plain,
+            report: &mut self.report,
+        })
+    }
+
+    /// One element of an array of messages, beginning at `start`.
+    fn element(
+        &mut self,
+        engine: &Engine,
+        buffer: &[u8],
+        start: usize,
+        last: bool,
+        output: &mut Vec<u8>,
+    ) -> Result<Step, Refusal> {
+        let prefix = format!("$[{}]", self.bundle.entries);
+        let mark = output.len();
+        if self.bundle.written > 0 {
+            output.push(b',');
+        }
+        let base = self.base;
+        let Some(mut messages) = self.messages(engine) else { return Err(self.refusal(Code::BadJson, start)) };
+        let came = messages.message(buffer, start, true, &prefix, output);
+        match came.map_err(|r| Refusal { byte: r.byte + base, ..r })? {
+            plain::Came::To(end, stays) => {
+                if stays {
+                    self.bundle.written += 1;
+                } else {
+                    output.truncate(mark);
+                }
+                self.bundle.entries += 1;
+                self.next = Next::AfterEntry;
+                Ok(Step::To(end))
+            }
+            plain::Came::Incomplete => {
+                output.truncate(mark);
+                match last {
+                    true => Err(Refusal { path: prefix, ..self.refusal(Code::Truncated, buffer.len()) }),
+                    false => Ok(Step::More),
+                }
+            }
+        }
+    }
+
     fn decide(
         &mut self,
         engine: &Engine,
         buffer: &[u8],
         start: usize,
         end: usize,
-        prefix: &str,
+        place: impl Fn() -> String,
         output: &mut Vec<u8>,
     ) -> Result<bool, Refusal> {
-        let permit = self.permit.clone();
-        let decider = Decider::new(
-            engine,
-            buffer,
-            (start, end),
-            &self.scanner.events,
-            self.direction,
-            permit.as_deref(),
-            &mut self.desk,
-            &mut self.report,
-        );
-        decider.write(prefix, output).map_err(|r| Refusal { byte: r.byte + self.base, ..r })
+        let base = self.base;
+        self.decided(engine, buffer, start, end, place, output).map_err(|r| Refusal { byte: r.byte + base, ..r })
     }
 
     fn stopped(&mut self, stop: Stop, buffer: &[u8], last: bool, prefix: &str) -> Result<Step, Refusal> {
@@ -512,6 +632,14 @@ impl Rewriter {
             Next::Entry { .. } | Next::AfterEntry => format!("Bundle.entry[{}]", self.bundle.entries),
         };
         Refusal { code, path, byte: self.base + at as u64 }
+    }
+}
+
+/// Its buffers, emptied, serve the next body of the engine.
+impl Drop for Rewriter {
+    fn drop(&mut self) {
+        let (scanner, desk) = (std::mem::take(&mut self.scanner), std::mem::take(&mut self.desk));
+        self.engine.spares.give(scanner, desk, std::mem::take(&mut self.buffer));
     }
 }
 

@@ -4,19 +4,22 @@
 //! Each appends the rewritten text to `out` and says whether it differs. Going out, an error refuses the unit; coming back, the caller
 //! leaves the text as it was. A token that is valid at its place stays itself going out; a look-alike is never treated as an id.
 
+use super::act::Hashing;
 use super::engine::Engine;
 use super::json::Direction;
 use super::refusal::Code;
 use crate::fhir;
-use crate::fhir::reference::{Reference, RequestUrl};
+use crate::fhir::Schema;
+use crate::fhir::reference::{Reference, ReferenceError, RequestUrl};
 use crate::limits;
 use crate::names::Class;
 use crate::policy::Permit;
+use crate::rules::Action;
 use crate::secret::Phi;
-use crate::token::{self, ClassKeys, Form, Revealed, Seen, danger};
+use crate::token::{self, ClassKeys, Form, Mac, Revealed, Rewrapped, Seen, danger};
 
 /// Any other URI.
-const URN: &str = "urn:cryptonym:";
+pub(super) const URN: &str = "urn:cryptonym:";
 const URN_UUID: &str = "urn:uuid:";
 /// Query parameter that carries a paging link of the untrusted side.
 pub const PAGE: &str = "_cryptonym-page";
@@ -25,6 +28,12 @@ pub const PAGE: &str = "_cryptonym-page";
 pub struct Way<'w> {
     out: bool,
     permit: Option<&'w Permit>,
+    /// Going out: whatever would become a token becomes this hash.
+    pub(super) hash: Option<Hashing<'w>>,
+    /// Going out, in a URL: ids are known by the hashes of one document only, so that none can be asked for.
+    pub(super) forgotten: bool,
+    /// In a conditional reference of a body: it links records and asks for nothing now.
+    pub(super) linking: bool,
     /// Classes revealed, one entry a value.
     pub revealed: Vec<Class>,
     /// Tokens that stayed.
@@ -34,12 +43,27 @@ pub struct Way<'w> {
 impl<'w> Way<'w> {
     /// To the untrusted side.
     pub fn out() -> Self {
-        Way { out: true, permit: None, revealed: Vec::new(), stayed: 0 }
+        Way { out: true, permit: None, hash: None, forgotten: false, linking: false, revealed: Vec::new(), stayed: 0 }
+    }
+
+    /// To the untrusted side, as hashes instead of tokens.
+    pub(super) fn hashing(hash: Hashing<'w>) -> Self {
+        Way { hash: Some(hash), ..Way::out() }
+    }
+
+    /// To the untrusted side, where no id can be asked for.
+    pub(super) fn forgotten() -> Self {
+        Way { forgotten: true, ..Way::out() }
     }
 
     /// To the trusted side, for a caller with this permit.
     pub fn back(permit: Option<&'w Permit>) -> Self {
-        Way { out: false, permit, revealed: Vec::new(), stayed: 0 }
+        Way { out: false, permit, hash: None, forgotten: false, linking: false, revealed: Vec::new(), stayed: 0 }
+    }
+
+    /// Notes that a value of this class was revealed.
+    pub(super) fn reveals(&mut self, class: &Class) {
+        self.revealed.push(class.clone());
     }
 
     /// What this caller may see.
@@ -57,7 +81,7 @@ type Changed = Result<bool, Code>;
 
 impl Engine {
     /// One value of a class, as itself: `TOKEN` ⇄ value; foreign values ⇄ escapes where `escapes`.
-    fn value(
+    pub(super) fn value(
         &self,
         keys: &ClassKeys,
         value: &str,
@@ -66,6 +90,13 @@ impl Engine {
         out: &mut String,
         way: &mut Way<'_>,
     ) -> Changed {
+        if way.forgotten {
+            return Err(Code::SearchUnanswerable);
+        }
+        if let Some(hashing) = way.hash {
+            hashing.write(keys.class(), value, out);
+            return Ok(true);
+        }
         if way.out {
             match keys.recognise(value) {
                 Seen::Token => out.push_str(value),
@@ -78,12 +109,17 @@ impl Engine {
                     let at = out.len();
                     keys.pseudonymize(&Phi::new(value), Form::default(), out).map_err(|_| Code::ResourceTooLarge)?;
                     if room.is_some() && out.len() - at > limits::ID_CHARS_MAX {
-                        return Err(Code::IdTooLong);
+                        let Some(mac) = &self.overflow else { return Err(Code::IdTooLong) };
+                        out.truncate(at);
+                        overflow_id(mac, keys.class(), value, out);
                     }
                     return Ok(true);
                 }
             }
             return Ok(false);
+        }
+        if self.rewraps {
+            return Ok(rewrapped(keys.rewrap(value, out), value, out, way));
         }
         let revealed = match way.permit {
             Some(permit) => keys.reidentify(value, permit),
@@ -92,7 +128,7 @@ impl Engine {
         };
         match revealed {
             Revealed::Plain(phi, _) => {
-                way.revealed.push(keys.class().clone());
+                way.reveals(keys.class());
                 // Exposed to a caller whose permit allows this class.
                 out.push_str(phi.expose());
                 Ok(true)
@@ -103,7 +139,8 @@ impl Engine {
                 Ok(false)
             }
             Revealed::Foreign if escapes => {
-                keys.escape(value, room, out).map_err(|_| Code::ForeignIdTooLong)?;
+                let too_long = if self.calls_in { Code::IdTooLong } else { Code::ForeignIdTooLong };
+                keys.escape(value, room, out).map_err(|_| too_long)?;
                 Ok(true)
             }
             Revealed::Foreign => {
@@ -157,7 +194,7 @@ impl Engine {
                     let changed = self.resource_url(other, resource_type, id, version, out, way)?;
                     return Ok(changed || other != base);
                 }
-                if fhir::definitional(resource_type) {
+                if fhir::definitional(resource_type) && !self.names_instance(base) {
                     out.push_str(text);
                     return Ok(false);
                 }
@@ -177,12 +214,21 @@ impl Engine {
                 out.push_str(resource_type);
                 out.push('?');
                 let mut rewritten = String::new();
-                let changed = self.condition(resource_type, query, &mut rewritten, way)?;
+                let before = std::mem::replace(&mut way.linking, true);
+                let changed = self.condition(resource_type, query, &mut rewritten, way);
+                way.linking = before;
+                let changed = changed?;
                 out.push_str(&rewritten);
                 Ok(changed)
             }
             Reference::OtherUri(uri) => self.other_uri(&self.uris, uri, out, way),
         }
+    }
+
+    /// Whether some part of a foreign base is called like a type of records: what follows it is then somebody's id
+    /// (`http://h/Patient/4711/Questionnaire/1`), and the whole is no name of a definition.
+    fn names_instance(&self, base: &str) -> bool {
+        base.split('/').any(|part| self.ids.contains_key(part))
     }
 
     fn resource_url(
@@ -202,10 +248,20 @@ impl Engine {
         out.push('/');
         let changed = self.resource_id(type_name, id, out, way)?;
         if let Some(version) = version {
+            if way.out && self.ids.contains_key(type_name) && !self.keeps_versions(type_name) {
+                return Ok(true);
+            }
             out.push_str("/_history/");
             out.push_str(version);
         }
         Ok(changed)
+    }
+
+    /// Whether the records of a type keep their version: where it goes, so does what names it.
+    fn keeps_versions(&self, type_name: &str) -> bool {
+        let automaton = &self.rules.automaton;
+        let state = automaton.state_at(type_name, "meta.versionId");
+        state.and_then(|state| automaton.leaf(state)).is_some_and(|leaf| leaf.action == Action::Keep)
     }
 
     /// The other side's spelling of a base that is ours.
@@ -218,6 +274,13 @@ impl Engine {
         out.push_str(URN_UUID);
         let uuids = self.keys.uuids();
         let bytes = token::uuid::parse(uuid).ok_or(Code::BadReference)?;
+        if way.forgotten {
+            return Err(Code::SearchUnanswerable);
+        }
+        if let Some(hashing) = way.hash {
+            token::uuid::format(hashing.uuid(&self.uuid_class, uuid), out);
+            return Ok(true);
+        }
         let other = if way.out {
             Some(uuids.pseudonymize(bytes))
         } else {
@@ -226,13 +289,13 @@ impl Engine {
         match other {
             Some(other) => {
                 if !way.out {
-                    way.revealed.push(self.uuid_class.clone());
+                    way.reveals(&self.uuid_class);
                 }
                 token::uuid::format(other, out);
                 Ok(true)
             }
             None => {
-                way.stayed += 1;
+                way.stayed += u64::from(!self.rewraps); // pinned, so it stays by right
                 out.push_str(uuid);
                 Ok(false)
             }
@@ -305,15 +368,25 @@ impl Engine {
             keys.pseudonymize_binary(&Phi::new(text), out).map_err(|_| Code::ResourceTooLarge)?;
             return Ok(true);
         }
-        let Some(permit) = way.permit else { return Ok(false) };
+        if self.rewraps {
+            return Ok(rewrapped(keys.rewrap_binary(text, out), text, out, way));
+        }
+        let Some(permit) = way.permit else {
+            way.stayed += u64::from(self.calls_in && keys.recognise_binary(text) != Seen::Foreign);
+            return Ok(false);
+        };
         match keys.reidentify_binary(text, permit) {
             Revealed::Plain(phi, _) => {
-                way.revealed.push(keys.class().clone());
+                way.reveals(keys.class());
                 // Exposed to a caller whose permit allows this class.
                 out.push_str(phi.expose());
                 Ok(true)
             }
-            _ => Ok(false),
+            Revealed::Foreign => Ok(false),
+            Revealed::Denied | Revealed::LookAlike => {
+                way.stayed += 1;
+                Ok(false)
+            }
         }
     }
 
@@ -322,24 +395,50 @@ impl Engine {
         if text.len() > limits::URL_BYTES_MAX {
             return Err(Code::BadUrl);
         }
-        let url = RequestUrl::parse(self.rules.release, method, text).map_err(|_| Code::BadRequestEntry)?;
-        self.rest_url(&url, out, way)
+        if method == "POST" && Schema::of(self.rules.release).resource(text).is_some() {
+            out.push_str(text); // a create names a type and nobody
+            return Ok(false);
+        }
+        match RequestUrl::parse(self.rules.release, method, text) {
+            Ok(url) => self.rest_url(&url, out, way),
+            // bundle.html wants them relative to the server; an absolute one is a reference like others, if nobody else's.
+            Err(ReferenceError::Absolute) => match Reference::parse(self.rules.release, text) {
+                Ok(Reference::Absolute { base, resource_type, .. })
+                    if fhir::definitional(resource_type) || self.other_base(base, way.out).is_some() =>
+                {
+                    self.reference(text, &[], out, way)
+                }
+                _ => Err(Code::BadRequestEntry),
+            },
+            Err(_) => Err(Code::BadRequestEntry),
+        }
     }
 
-    /// `Bundle.link.url`. Going out it is one opaque URI. Coming back the untrusted side's link is carried as a token, opaque and bound to us: what its
-    /// parameters mean is the other side's secret, and a client must come back through the proxy, never go to another host.
-    pub(super) fn link(&self, text: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
-        if way.out || text.starts_with(URN) {
+    /// `Bundle.link.url`. In a request it is one URI like others. In an answer it is carried as a token, opaque and bound to us: what its
+    /// parameters mean is the upstream's secret, and a client must come back through the proxy, never go to another host. A link that was
+    /// given to a caller outside works for this caller only.
+    pub(super) fn link(&self, text: &str, caller: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
+        if way.out != self.calls_in || way.hash.is_some() || text.starts_with(URN) {
             return self.other_uri(&self.uris, text, out, way);
+        }
+        if self.calls_in {
+            let Some((base, rest)) = self.bases.iter().find_map(|b| Some((b, below(text, &b.trusted)?))) else {
+                return self.other_uri(&self.uris, text, out, way);
+            };
+            out.extend([base.untrusted.as_str(), "?", PAGE, "="]);
+            let bound = format!("{caller}\n{rest}");
+            self.links.pseudonymize(&Phi::new(&*bound), Form::default(), out).map_err(|_| Code::BadUrl)?;
+            return Ok(true);
+        }
+        if self.rewraps {
+            out.push_str(text); // a store's own links are not ours to move
+            return Ok(false);
         }
         let Some(first) = self.bases.first() else {
             out.push_str(text); // files: nobody follows links through us
             return Ok(false);
         };
-        let below = |b: &&super::engine::Base| {
-            text.strip_prefix(b.untrusted.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
-        };
-        let base = self.bases.iter().find(below);
+        let base = self.bases.iter().find(|b| below(text, &b.untrusted).is_some());
         let rest = base.map_or(text, |b| &text[b.untrusted.len()..]);
         out.push_str(&base.unwrap_or(first).trusted);
         out.push('?');
@@ -396,6 +495,31 @@ impl Engine {
             Ok(Reference::Conditional { resource_type, .. }) if resource_type != "Patient" => Subject::Other,
             _ => Subject::Unknown,
         }
+    }
+}
+
+/// The rest of a URL below a base.
+fn below<'t>(text: &'t str, base: &str) -> Option<&'t str> {
+    text.strip_prefix(base).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+}
+
+/// What a value became that was to move to another epoch: itself, or the token that was appended.
+pub(super) fn rewrapped(moved: Rewrapped, value: &str, out: &mut String, way: &mut Way<'_>) -> bool {
+    match moved {
+        Rewrapped::Moved => return true,
+        Rewrapped::LookAlike => way.stayed += 1,
+        Rewrapped::Current | Rewrapped::Foreign => {}
+    }
+    out.push_str(value);
+    false
+}
+
+/// What takes the place of an id too long for a token: `x` and 128 bits of HMAC over class and id. It has room in an escape, so it comes back
+/// as other ids of the untrusted side do, and goes out again as itself.
+fn overflow_id(mac: &Mac, class: &Class, id: &str, out: &mut String) {
+    out.push('x');
+    for byte in &mac.tag(&[class.as_str().as_bytes(), id.as_bytes()])[..16] {
+        out.push_str(&format!("{byte:02x}"));
     }
 }
 

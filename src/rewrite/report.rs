@@ -2,6 +2,7 @@
 //! line into its last lines.
 
 use crate::names::Class;
+use crate::rules::Method;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Counts since the last take.
@@ -15,6 +16,8 @@ pub struct Report {
     pub shifts: u64,
     /// Elements removed.
     pub removed: u64,
+    /// Values changed by the other actions, in the order of [`Method::WORDS`].
+    pub changed: [u64; Method::WORDS.len()],
     /// Resources whose dates could not be unshifted for want of a valid seal.
     pub unsealed: u64,
     /// Values revealed, by class.
@@ -31,12 +34,22 @@ impl Report {
         !self.reveals.is_empty()
     }
 
+    /// Every action with its count.
+    pub fn by_action(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [("token", self.tokens), ("shift", self.shifts), ("remove", self.removed)]
+            .into_iter()
+            .chain(Method::WORDS.into_iter().zip(self.changed))
+    }
+
     /// Adds another report to this one.
     pub fn add(&mut self, other: Report) {
         self.resources += other.resources;
         self.tokens += other.tokens;
         self.shifts += other.shifts;
         self.removed += other.removed;
+        for (count, more) in self.changed.iter_mut().zip(other.changed) {
+            *count += more;
+        }
         self.unsealed += other.unsealed;
         self.stayed += other.stayed;
         for (class, n) in other.reveals {

@@ -23,26 +23,26 @@ pub struct Seal {
     pub subject: String,
 }
 
-impl Seal {
-    /// What its token is made of.
-    pub fn text(&self, engine: &Engine) -> String {
-        let mut text = String::with_capacity(96);
-        text.push_str("1 ");
-        text.push_str(&engine.rules.name);
-        text.push(' ');
-        for (kind, offset) in Offset::ALL.iter().zip(self.offsets) {
-            if let Some(days) = offset {
-                text.push(kind.letter());
-                // Of one width, so that the token's length says nothing about it.
-                text.push_str(&format!("{days:+05}"));
-                text.push(',');
-            }
+/// Appends what the token of a seal is made of. `subject` is empty where the resource had an offset of its own.
+pub fn write(engine: &Engine, offsets: &Offsets, subject: &str, out: &mut String) {
+    out.extend(["1 ", &engine.rules.name, " "]);
+    for (kind, offset) in Offset::ALL.iter().zip(offsets) {
+        let Some(days) = offset else { continue };
+        out.push(kind.letter());
+        out.push(if *days < 0 { '-' } else { '+' });
+        // Of one width, so that the token's length says nothing about it.
+        for unit in [1000, 100, 10, 1] {
+            out.push(char::from(b'0' + (days.unsigned_abs() / unit % 10) as u8));
         }
-        text.push(' ');
-        text.push_str(&self.subject);
-        text
+        out.push(',');
     }
+    out.push(' ');
+    out.push_str(subject);
+}
 
+const _: () = assert!(crate::limits::SHIFT_DAYS_MAX < 10_000, "an offset has four digits");
+
+impl Seal {
     /// Reads a code. `None`: not a seal of this domain.
     pub fn read(engine: &Engine, code: &str) -> Option<Seal> {
         // Opened without a permit: offsets are applied only where the permit allows class `seal`, the subject is only compared.

@@ -4,17 +4,25 @@
 //! what it cannot answer is refused with advice, because a search that silently finds nothing, or finds the wrong patient, is
 //! worse than a no. A parameter that this release does not define is refused: nobody knows what it carries.
 
+use super::dates;
 use super::engine::Engine;
-use super::reference::{PAGE, Way};
+use super::json::Direction;
+use super::reference::{PAGE, Subject, Way};
 use super::refusal::Code;
-use crate::fhir::Kind;
+use crate::action::generalize::To;
+use crate::action::shift::{self, Offset};
+use crate::fhir::date::FhirDate;
 use crate::fhir::reference::{RequestUrl, Shape};
-use crate::fhir::search::{Parameter, ParameterType, parameter};
+use crate::fhir::search::{Parameter, ParameterType, Place};
+use crate::fhir::{Kind, Primitive, about, words};
 use crate::limits;
 use crate::rules::automaton::{NO_SWITCH, Node, StateId};
-use crate::rules::{Action, Role};
+use crate::rules::{Action, DateKind, Method, Role};
 use crate::secret::Phi;
-use crate::token::{Form, Seen, danger};
+use crate::token::{ClassKeys, Form, Revealed, Seen, danger};
+
+/// A code system of HL7: whatever keeps codes of standard systems keeps its codes.
+const HL7_SYSTEM: &str = "http://terminology.hl7.org/CodeSystem/observation-category";
 
 /// One byte of a value after percent-decoding, and where it stands in the raw text.
 struct Unit {
@@ -108,9 +116,8 @@ fn write_value(text: &str, out: &mut String) {
                 out.push_str("%5C");
                 out.push_str(&format!("%{b:02X}"));
             }
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'/' | b'@' => {
-                out.push(b as char)
-            }
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => out.push(b as char),
+            b'-' | b'.' | b'_' | b'~' | b':' | b'/' | b'@' | b'!' | b'*' | b'\'' | b'(' | b')' => out.push(b as char),
             other => out.push_str(&format!("%{other:02X}")),
         }
     }
@@ -122,6 +129,10 @@ enum Looked {
     Kept,
     /// It is a token of this class.
     Token(usize),
+    /// It is what this method makes of it.
+    Other(u16),
+    /// It did not cross.
+    Removed,
 }
 
 type Changed = Result<bool, Code>;
@@ -152,12 +163,20 @@ impl Engine {
             }
             out.push_str(name);
             out.push('=');
-            changed |= self.parameter(resource_type, name, value, out, way)?;
+            changed |= self.parameter(resource_type, query, name, value, out, way)?;
         }
         Ok(changed)
     }
 
-    fn parameter(&self, resource_type: &str, name: &str, raw: &str, out: &mut String, way: &mut Way<'_>) -> Changed {
+    fn parameter(
+        &self,
+        resource_type: &str,
+        query: &str,
+        name: &str,
+        raw: &str,
+        out: &mut String,
+        way: &mut Way<'_>,
+    ) -> Changed {
         let (code, modifier) = match name.split_once(':') {
             Some((code, modifier)) => (code, Some(modifier)),
             None => (name, None),
@@ -166,7 +185,10 @@ impl Engine {
             let value = Value::read(raw)?;
             let text = value.text(0..value.units.len())?;
             let plain = modifier.is_none() || matches!((code, modifier), ("_include" | "_revinclude", Some("iterate")));
-            return if plain && self.steered(resource_type, code, &text) {
+            let sorts = self.asked(way) && code == "_sort" && !self.sorts_by_kept(resource_type, &text);
+            return if sorts {
+                Err(Code::SearchUnanswerable)
+            } else if plain && self.steered(resource_type, code, &text) {
                 out.push_str(raw);
                 Ok(false)
             } else {
@@ -176,7 +198,7 @@ impl Engine {
         if name.contains('.') {
             return Err(Code::SearchUnanswerable); // a chain
         }
-        let defined = parameter(self.rules.release, resource_type, code);
+        let defined = self.rules.parameter(resource_type, code);
         let Some(defined) = defined else {
             return Err(if code == "_has" { Code::SearchUnanswerable } else { Code::SearchUnknown });
         };
@@ -190,7 +212,12 @@ impl Engine {
             if n > 0 {
                 out.push(',');
             }
-            changed |= self.one_value(resource_type, code, modifier, defined, &value, part, out, way)?;
+            changed |= match defined.kind {
+                ParameterType::Date if modifier.is_none() => {
+                    self.date(resource_type, query, defined, value.text(part.clone())?, value.raw(part), out, way)?
+                }
+                _ => self.one_value(resource_type, code, modifier, defined, &value, part, out, way)?,
+            };
         }
         Ok(changed)
     }
@@ -233,21 +260,40 @@ impl Engine {
                 if modifier.is_some() {
                     return Err(Code::SearchUnanswerable);
                 }
-                let roots: Vec<StateId> =
-                    defined.places.iter().filter_map(|p| self.state_at(resource_type, p.path)).collect();
+                let roots: Vec<StateId> = defined
+                    .places
+                    .iter()
+                    .filter_map(|p| self.rules.automaton.state_at(resource_type, p.path))
+                    .collect();
                 if roots.len() != defined.places.len() {
                     return Err(Code::SearchUnanswerable);
                 }
-                self.identifier_value(&roots, value, part, out, way)
+                self.identifier_value(resource_type, &roots, value, part, out, way)
             }
             ParameterType::Token if modifier.is_none() && !defined.places.is_empty() => {
                 let text = value.text(part.clone())?;
                 let coded = |kind| is(kind, "CodeableConcept") || is(kind, "Coding");
+                let coding = |place: &Place| {
+                    if is(place.kind, "Coding") { place.path.to_owned() } else { format!("{}.coding", place.path) }
+                };
+                if defined.places.iter().all(|place| coded(place.kind)) {
+                    let codings: Vec<String> = defined.places.iter().map(coding).collect();
+                    if words::is_word(&text) {
+                        return self.bare_code(resource_type, &codings, &text, out, way);
+                    }
+                    let behind = out.ends_with(',');
+                    if behind && !way.is_out() && self.is_pseudonym_of_word(resource_type, &codings, &text, way) {
+                        out.pop(); // the comma: it was put behind its word
+                        return Ok(true);
+                    }
+                }
                 let kept = defined.places.iter().all(|place| match place.kind {
                     Kind::Primitive(_) => {
                         let word = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
                             && text.len() <= 32;
                         word && self
+                            .rules
+                            .automaton
                             .state_at(resource_type, place.path)
                             .and_then(|s| self.rules.automaton.leaf(s))
                             .is_some_and(|l| l.action == Action::Keep)
@@ -255,12 +301,10 @@ impl Engine {
                     kind if coded(kind) => {
                         // Only a code of a system whose codes cross in clear: nobody else's code is safe to ask for in clear.
                         let parts = value.split(part.clone(), b'|');
-                        let coding =
-                            if is(kind, "Coding") { place.path.to_owned() } else { format!("{}.coding", place.path) };
                         parts.len() == 2
                             && self.code_is_kept(
                                 resource_type,
-                                &coding,
+                                &coding(place),
                                 &value.text(parts[0].clone()).unwrap_or_default(),
                             )
                     }
@@ -274,6 +318,115 @@ impl Engine {
             }
             _ => Err(Code::SearchUnanswerable),
         }
+    }
+
+    /// A date, perhaps behind a prefix (`ge2015-01-01`). Where the dates that it looks at are shifted it moves with the one patient whom the
+    /// same search names; without one it would find other days than were asked for. So would a year or a month, which are
+    /// spans that the shifted calendar does not have.
+    fn date(
+        &self,
+        resource_type: &str,
+        query: &str,
+        defined: &Parameter,
+        text: String,
+        raw: &str,
+        out: &mut String,
+        way: &mut Way<'_>,
+    ) -> Changed {
+        let schema = self.rules.schema();
+        let mut actions = Vec::new();
+        for place in &defined.places {
+            let inner: &[&str] = match place.kind {
+                Kind::Primitive(_) => &[""],
+                Kind::Complex(id) if schema.definition(id).name == "Period" => &[".start", ".end"],
+                Kind::Complex(id) if schema.definition(id).name == "Timing" => &[".event"],
+                _ => return Err(Code::SearchUnanswerable),
+            };
+            for end in inner {
+                let leaf = self.rules.automaton.state_at(resource_type, &format!("{}{end}", place.path));
+                match leaf.and_then(|state| self.rules.automaton.leaf(state)) {
+                    Some(leaf) if matches!(leaf.role, Role::Date(DateKind::Event | DateKind::Server)) => {
+                        actions.push(leaf.action);
+                    }
+                    _ => return Err(Code::SearchUnanswerable),
+                }
+            }
+        }
+        let Some(&action) = actions.first() else { return Err(Code::SearchUnanswerable) };
+        if actions.iter().any(|other| *other != action) {
+            return Err(Code::SearchUnanswerable);
+        }
+        let (prefix, date) = match text.get(..2).filter(|prefix| prefix.bytes().all(|b| b.is_ascii_lowercase())) {
+            Some("eq" | "ne" | "gt" | "lt" | "ge" | "le" | "sa" | "eb" | "ap") => text.split_at(2),
+            Some(_) => return Err(Code::SearchUnknown),
+            None => ("", text.as_str()),
+        };
+        let date = FhirDate::parse(Primitive::DateTime, date).map_err(|_| Code::SearchUnanswerable)?;
+        let (days, weekday) = match action {
+            Action::Keep => {
+                out.push_str(raw);
+                return Ok(false);
+            }
+            Action::Shift { days, weekday } => (days, weekday),
+            // Over there they are years: the year finds what was asked for, and more.
+            Action::Other { method, .. } if matches!(prefix, "" | "eq" | "ge" | "le") => {
+                match &self.rules.methods[method as usize] {
+                    Method::Generalize(To::Year) => {}
+                    Method::Generalize(To::Age90 { as_of, .. }) if date.year() + 90 > as_of.0 => {}
+                    _ => return Err(Code::SearchUnanswerable),
+                }
+                let year = text.get(..prefix.len() + 4).filter(|_| way.is_out() || self.calls_in).unwrap_or(raw);
+                out.push_str(year);
+                return Ok(year != raw);
+            }
+            _ => return Err(Code::SearchUnanswerable),
+        };
+        let subject = self.searched_subject(resource_type, query, way.is_out()).ok_or(Code::SearchUnanswerable)?;
+        if date.day().is_none() || date.is_sentinel() {
+            return Err(Code::SearchUnanswerable);
+        }
+        if !way.is_out() && !self.allows(way.permit(), self.seals.class()) {
+            way.stayed += 1;
+            out.push_str(raw);
+            return Ok(false);
+        }
+        let offset = shift::offset(&self.shift, Offset::Event, &subject, days, weekday);
+        let moved = dates::shift(&date, if way.is_out() { offset } else { -offset })?;
+        if !way.is_out() {
+            way.revealed.push(self.seals.class().clone());
+        }
+        out.push_str(prefix);
+        write_value(&moved.to_string(), out);
+        Ok(true)
+    }
+
+    /// The key of the one patient to whom a search is bound by a parameter for the subject of what it looks for.
+    fn searched_subject(&self, resource_type: &str, query: &str, out: bool) -> Option<String> {
+        let subjects = about::subject(self.rules.release, resource_type);
+        let Some(about::Subject::References(subjects)) = subjects else { return None };
+        let direction = if out { Direction::Out } else { Direction::Back };
+        let mut found = None;
+        for (name, raw) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            let (code, modifier) = name.split_once(':').map_or((name, None), |(code, modifier)| (code, Some(modifier)));
+            let Some(defined) = self.rules.parameter(resource_type, code) else { continue };
+            let named = |place: &Place| subjects.split('|').any(|subject| subject == place.path);
+            let names = !defined.places.is_empty() && defined.places.iter().all(named);
+            if defined.kind != ParameterType::Reference || !names {
+                continue;
+            }
+            let value = Value::read(raw).ok()?;
+            let text = value.text(0..value.units.len()).ok()?;
+            let patient = matches!((modifier, defined.targets), (Some("Patient"), _) | (None, ["Patient"]));
+            let key = match self.subject_key(&text, direction) {
+                Subject::Patient(key) => key,
+                _ if patient && crate::fhir::reference::is_id(&text) => self.trusted_id("Patient", &text, direction)?,
+                _ => return None,
+            };
+            if found.replace(key).is_some() {
+                return None;
+            }
+        }
+        found
     }
 
     /// A reference as a search spells it: also a bare id, where the type is clear.
@@ -296,6 +449,7 @@ impl Engine {
     /// `system|value`, `|value`, `system|`, `value`.
     fn identifier_value(
         &self,
+        resource_type: &str,
         places: &[StateId],
         value: &Value<'_>,
         part: std::ops::Range<usize>,
@@ -330,6 +484,8 @@ impl Engine {
                 let known = |l: &Looked| {
                     matches!((l, &next), (Looked::Kept, Looked::Kept))
                         || matches!((l, &next), (Looked::Token(a), Looked::Token(b)) if a == b)
+                        || matches!((l, &next), (Looked::Other(a), Looked::Other(b)) if a == b)
+                        || matches!((l, &next), (Looked::Removed, Looked::Removed))
                 };
                 if !looked.iter().any(known) {
                     looked.push(next);
@@ -341,6 +497,43 @@ impl Engine {
         for one in &looked {
             match one {
                 Looked::Kept => alternatives.push(value.raw(last.clone()).to_owned()),
+                // No search can ask for it. A reference by it still says which records belong together: as an id of that type would.
+                Looked::Removed if self.asked(way) => return Err(Code::SearchUnanswerable),
+                Looked::Removed => {
+                    let keys = self.ids.get(resource_type).filter(|_| way.linking).ok_or(Code::SearchUnanswerable)?;
+                    let mut word = String::new();
+                    changed |= self.value(keys, &text, None, false, &mut word, way)?;
+                    let mut written = String::new();
+                    write_value(&word, &mut written);
+                    alternatives.push(written);
+                }
+                // No caller outside may ask by what it cannot know.
+                Looked::Other(_) if self.asked(way) => return Err(Code::SearchUnanswerable),
+                // Coming back nothing of it is undone.
+                Looked::Other(_) if !way.is_out() => alternatives.push(value.raw(last.clone()).to_owned()),
+                Looked::Other(method) => {
+                    changed = true;
+                    let word = self.searched(*method, &text).ok_or(Code::SearchUnanswerable)?;
+                    let mut written = String::new();
+                    write_value(&word, &mut written);
+                    alternatives.push(written);
+                }
+                // Yes or no to a true identifier would be a disclosure: only tokens are looked for, each in its own class.
+                Looked::Token(class) if self.asked(way) => {
+                    let (mut word, mut written) = (String::new(), String::new());
+                    let stayed = way.stayed;
+                    match self.classes[*class].recognise(&text) {
+                        Seen::Foreign => return Err(Code::SearchUnanswerable),
+                        Seen::LookAlike if looked.len() > 1 => continue,
+                        Seen::Token | Seen::LookAlike => {}
+                    }
+                    changed |= self.identifier(&self.classes[*class], &text, &mut word, way)?;
+                    if way.stayed > stayed {
+                        return Err(Code::Unresolved);
+                    }
+                    write_value(&word, &mut written);
+                    alternatives.push(written);
+                }
                 Looked::Token(class) => {
                     let keys = &self.classes[*class];
                     if !way.is_out() {
@@ -388,16 +581,27 @@ impl Engine {
         Ok(changed)
     }
 
-    /// The state of an element by its path below a resource type.
-    fn state_at(&self, resource_type: &str, path: &str) -> Option<StateId> {
-        let automaton = &self.rules.automaton;
-        let mut state = automaton.root(resource_type, false)?;
-        for name in path.split('.') {
-            let Node::Object { shape, row } = automaton.states[state as usize].node else { return None };
-            let edge = automaton.shapes[shape as usize].edge(name.as_bytes())?;
-            state = automaton.target(row, edge);
-        }
-        Some(state)
+    /// Whether this way is that of a caller outside who asks.
+    pub(super) fn asked(&self, way: &Way<'_>) -> bool {
+        self.calls_in && !way.is_out()
+    }
+
+    /// Whether an order tells nothing that does not cross in clear: by primitives only that all stay.
+    fn sorts_by_kept(&self, resource_type: &str, text: &str) -> bool {
+        text.split(',').all(|one| {
+            let parameter = self.rules.parameter(resource_type, one.strip_prefix('-').unwrap_or(one));
+            parameter.is_some_and(|parameter| {
+                !parameter.places.is_empty()
+                    && parameter.places.iter().all(|place| {
+                        let leaf = self
+                            .rules
+                            .automaton
+                            .state_at(resource_type, place.path)
+                            .and_then(|s| self.rules.automaton.leaf(s));
+                        leaf.is_some_and(|leaf| leaf.action == Action::Keep)
+                    })
+            })
+        })
     }
 
     /// The decided states of an object whose `system` has this value; all that differ by `system` where it is not known.
@@ -412,14 +616,11 @@ impl Engine {
         let switch = &automaton.switches[switch as usize];
         let mut numbers = vec![0usize];
         for test in &switch.tests {
-            let none = test.literals.len();
             let outcomes: Vec<usize> = match system {
-                Some(system) if members[test.edge as usize].name == "system" => {
-                    vec![test.literals.binary_search_by(|l| l.as_str().cmp(system)).unwrap_or(none)]
-                }
-                _ => (0..=none).collect(),
+                Some(system) if members[test.edge as usize].name == "system" => vec![test.outcome(Some(system))],
+                _ => (0..test.outcomes()).collect(),
             };
-            numbers = numbers.iter().flat_map(|n| outcomes.iter().map(move |o| n * (none + 1) + o)).collect();
+            numbers = numbers.iter().flat_map(|n| outcomes.iter().map(move |o| n * test.outcomes() + o)).collect();
         }
         numbers.into_iter().map(|n| switch.variants[n]).collect()
     }
@@ -434,15 +635,72 @@ impl Engine {
             Some(leaf) if leaf.role == Role::Identifier => match leaf.action {
                 Action::Keep => Ok(Looked::Kept),
                 Action::Token { class, .. } => Ok(Looked::Token(class as usize)),
+                Action::Other { method, .. } => Ok(Looked::Other(method)),
+                Action::Remove => Ok(Looked::Removed),
                 _ => Err(Code::SearchUnanswerable),
             },
             _ => Err(Code::SearchUnanswerable),
         }
     }
 
+    /// A code of HL7's own without its system means any system: as itself for the systems whose codes cross in clear, and as the
+    /// pseudonyms that it has in all others.
+    fn bare_code(
+        &self,
+        resource_type: &str,
+        codings: &[String],
+        code: &str,
+        out: &mut String,
+        way: &Way<'_>,
+    ) -> Changed {
+        if !codings.iter().all(|coding| self.code_is_kept(resource_type, coding, HL7_SYSTEM)) {
+            return Err(Code::SearchUnanswerable);
+        }
+        out.push_str(code);
+        if !way.is_out() || way.hash.is_some() || way.forgotten {
+            return Ok(false);
+        }
+        let classes = self.code_classes(resource_type, codings);
+        for keys in &classes {
+            for token in keys.every_token(&Phi::new(code), Form::default()).map_err(|_| Code::BadUrl)? {
+                out.push(',');
+                out.push_str(&token);
+            }
+        }
+        Ok(!classes.is_empty())
+    }
+
+    /// Coming back, whether this is what [`Engine::bare_code`] added.
+    fn is_pseudonym_of_word(&self, resource_type: &str, codings: &[String], text: &str, way: &mut Way<'_>) -> bool {
+        let Some(permit) = way.permit() else { return false };
+        self.code_classes(resource_type, codings).into_iter().any(|keys| match keys.reidentify(text, permit) {
+            // Exposed to be compared with words that are public.
+            Revealed::Plain(phi, _) => words::is_word(phi.expose()),
+            _ => false,
+        })
+    }
+
+    /// The classes of codes whose system is not listed.
+    fn code_classes(&self, resource_type: &str, codings: &[String]) -> Vec<&ClassKeys> {
+        let automaton = &self.rules.automaton;
+        let mut classes = Vec::new();
+        for state in codings.iter().filter_map(|coding| automaton.state_at(resource_type, coding)) {
+            for variant in self.variants(state, None) {
+                let Node::Object { shape, row } = automaton.states[variant as usize].node else { continue };
+                let edge = automaton.shapes[shape as usize].edge(b"code");
+                let leaf = edge.and_then(|edge| automaton.leaf(automaton.target(row, edge)));
+                match leaf.map(|leaf| leaf.action) {
+                    Some(Action::Token { class, .. }) if !classes.contains(&class) => classes.push(class),
+                    _ => {} // kept, gone, or one way: no other spelling finds it
+                }
+            }
+        }
+        classes.into_iter().map(|class| &self.classes[usize::from(class)]).collect()
+    }
+
     fn code_is_kept(&self, resource_type: &str, coding: &str, system: &str) -> bool {
         let automaton = &self.rules.automaton;
-        let Some(state) = self.state_at(resource_type, coding) else { return false };
+        let Some(state) = self.rules.automaton.state_at(resource_type, coding) else { return false };
         !system.is_empty()
             && self.variants(state, Some(system)).into_iter().all(|variant| {
                 let Node::Object { shape, row } = automaton.states[variant as usize].node else { return false };
@@ -458,6 +716,12 @@ impl Engine {
         }
         let mut changed = false;
         let mut searched = "Resource";
+        // Its answers would go where nobody rewrites them.
+        let subscribes = matches!(&url.shape, Shape::Type { resource_type } | Shape::TypeSearch { resource_type }
+            | Shape::Instance { resource_type, .. } | Shape::InstanceOperation { resource_type, .. } if resource_type == "Subscription");
+        if subscribes && self.asked(way) {
+            return Err(Code::OperationRefused);
+        }
         match &url.shape {
             Shape::Root => {}
             Shape::Metadata => out.push_str("metadata"),
@@ -500,6 +764,14 @@ impl Engine {
                 }
                 searched = member.as_deref().unwrap_or("Resource");
             }
+            // How a subscription fares: no parameter carries anything, and the answer is decided like any other.
+            Shape::InstanceOperation { resource_type, id, operation }
+                if resource_type == "Subscription" && operation == "$status" && url.query.is_none() =>
+            {
+                out.push_str("Subscription/");
+                changed |= self.resource_id("Subscription", id, out, way)?;
+                out.push_str("/$status");
+            }
             Shape::SystemSearch
             | Shape::SystemHistory
             | Shape::TypeHistory { .. }
@@ -519,11 +791,17 @@ impl Engine {
     }
 
     /// The untrusted side's own paging link behind `?_cryptonym-page=TOKEN`, relative to its base.
-    pub(super) fn page(&self, target: &str) -> Option<Result<String, Code>> {
+    pub(super) fn page(&self, target: &str, caller: &str) -> Option<Result<String, Code>> {
         let (_, query) = target.split_once('?')?;
         let token = query.strip_prefix(PAGE)?.strip_prefix('=')?;
         // It came from the untrusted side and goes back there unchanged: nothing is shown to anybody.
         Some(match danger::open(&self.links, token) {
+            Some(link) if self.calls_in => match link.expose().split_once('\n') {
+                Some((to, rest)) if to == caller && (rest.is_empty() || rest.starts_with(['/', '?'])) => {
+                    Ok(rest.to_owned())
+                }
+                _ => Err(Code::LookAlike),
+            },
             // Only what is below our upstream's base: a link to another host is not followed for anybody.
             Some(link) if link.expose().is_empty() || link.expose().starts_with(['/', '?']) => {
                 Ok(link.expose().to_owned())
@@ -559,7 +837,6 @@ impl Engine {
     /// Whether the value of a steering parameter is made of words of the specification: anything else could carry identity.
     fn steered(&self, resource_type: &str, code: &str, text: &str) -> bool {
         let schema = self.rules.schema();
-        let release = self.rules.release;
         match code {
             "_count" => !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit()),
             "_pretty" => matches!(text, "true" | "false"),
@@ -567,7 +844,7 @@ impl Engine {
             "_summary" => matches!(text, "true" | "false" | "text" | "data" | "count"),
             "_total" => matches!(text, "none" | "estimate" | "accurate"),
             "_sort" => {
-                text.split(',').all(|p| parameter(release, resource_type, p.strip_prefix('-').unwrap_or(p)).is_some())
+                text.split(',').all(|p| self.rules.parameter(resource_type, p.strip_prefix('-').unwrap_or(p)).is_some())
             }
             "_elements" => {
                 let Some(type_id) = schema.resource(resource_type) else { return false };
@@ -580,7 +857,7 @@ impl Engine {
                     ["*"] => true,
                     [source, param] | [source, param, _] if schema.resource(source).is_some() => {
                         let target = parts.get(2).is_none_or(|t| schema.resource(t).is_some());
-                        target && (param == "*" || parameter(release, source, param).is_some())
+                        target && (param == "*" || self.rules.parameter(source, param).is_some())
                     }
                     _ => false,
                 }

@@ -54,6 +54,9 @@ fn hex(text: &str, at: usize) -> Option<u32> {
 /// Appends the canonical spelling of `text`, without the quotes.
 pub fn encode(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
+    if bytes.iter().fold(true, |plain, &b| plain & (b >= 0x20) & (b != b'"') & (b != b'\\')) {
+        return out.extend_from_slice(bytes); // tokens and ids, that is nearly all
+    }
     let mut copied = 0;
     for (at, &b) in bytes.iter().enumerate() {
         let short: &[u8] = match b {

@@ -8,7 +8,9 @@
 //! walks its undecided state, in which everything that any outcome might touch is watched, and the decider, who knows
 //! the siblings, goes on from the decided variant.
 
+use super::cell::{Cell, Check, Kind, Spelled};
 use super::compile::{Action, Role};
+use super::path::{Ask, How};
 use crate::fhir::{Primitive, TypeId};
 use std::collections::HashMap;
 
@@ -52,6 +54,8 @@ pub const SUBJECT: u8 = 32;
 
 /// Kept, and of a type whose form is known: looked at going out, so that nothing else crosses in its name.
 pub const CHECKED: u8 = 64;
+/// The same, where a sibling that may come later decides whether it crosses at all: the decider looks.
+pub const CHECKED_LATE: u8 = 128;
 
 /// One state.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +74,7 @@ pub const NO_SWITCH: u32 = u32::MAX;
 /// How a rule-relevant sibling decides which variant of an object holds.
 #[derive(Debug, Clone)]
 pub struct Switch {
-    /// The members that are asked, each with its literals; the last outcome of each is "none of them".
+    /// The members that are asked, each with its outcomes.
     pub tests: Vec<Test>,
     /// Mixed-radix table of variants, first test slowest.
     pub variants: Vec<StateId>,
@@ -82,7 +86,86 @@ pub struct Test {
     /// Which member.
     pub edge: Edge,
     /// Literal values, in the order of outcomes.
-    pub literals: Vec<String>,
+    literals: Vec<String>,
+    /// What else is asked of its text; every answer to all of them is an outcome of its own, behind those of the literals.
+    others: Vec<(How, String)>,
+    /// Whether absence is an outcome of its own, the last one.
+    absence: bool,
+    table: Table,
+}
+
+impl Test {
+    /// Most questions about one member that are not of equality.
+    pub const OTHERS_MAX: usize = 8;
+
+    /// Of what is asked about a member. At most [`Test::OTHERS_MAX`] different questions may not be of equality.
+    pub fn new(edge: Edge, asked: &[Ask]) -> Self {
+        let (mut literals, mut others) = (Vec::new(), Vec::new());
+        for ask in asked {
+            match ask {
+                Ask::Text(How::Is, literal, _) => literals.push(literal.clone()),
+                Ask::Text(how, with, _) => others.push((*how, with.clone())),
+                Ask::There(_) => {}
+            }
+        }
+        literals.sort();
+        literals.dedup();
+        others.sort();
+        others.dedup();
+        // Elsewhere what is not there is as what equals nothing.
+        let absence = asked.iter().any(|ask| matches!(ask, Ask::There(_) | Ask::Text(_, _, false)));
+        let table = Table::new(literals.iter().map(String::as_bytes));
+        Test { edge, literals, others, absence, table }
+    }
+
+    /// How many questions are not of equality.
+    pub fn others(&self) -> usize {
+        self.others.len()
+    }
+
+    /// How many outcomes there are.
+    pub fn outcomes(&self) -> usize {
+        self.literals.len() + (1 << self.others.len()) + usize::from(self.absence)
+    }
+
+    /// Whether something asked is true where an outcome holds.
+    pub fn holds(&self, outcome: usize, ask: &Ask) -> bool {
+        if self.absence && outcome + 1 == self.outcomes() {
+            return ask.holds(None);
+        }
+        if let Some(literal) = self.literal(outcome) {
+            return ask.holds(Some(literal));
+        }
+        let answers = outcome - self.literals.len();
+        match ask {
+            Ask::There(there) => *there,
+            Ask::Text(How::Is, _, so) => !so,
+            Ask::Text(how, with, so) => {
+                let at = self.others.iter().position(|(h, w)| h == how && w == with);
+                at.is_some_and(|at| (answers >> at & 1 == 1) == *so)
+            }
+        }
+    }
+
+    /// The literal of an outcome; none where it is none.
+    pub fn literal(&self, outcome: usize) -> Option<&str> {
+        self.literals.get(outcome).map(String::as_str)
+    }
+
+    /// The outcome of a value, or of its absence.
+    pub fn outcome(&self, value: Option<&str>) -> usize {
+        let known = value.and_then(|value| self.table.find(value.as_bytes(), |i| self.literals[i].as_bytes()));
+        if let Some(literal) = known {
+            return literal;
+        }
+        if self.absence && value.is_none() {
+            return self.outcomes() - 1;
+        }
+        let answer = |(at, (how, with)): (usize, &(How, String))| {
+            usize::from(value.is_some_and(|text| how.holds(text, with))) << at
+        };
+        self.literals.len() + self.others.iter().enumerate().map(answer).sum::<usize>()
+    }
 }
 
 /// A leaf as decided.
@@ -94,6 +177,8 @@ pub struct Leaf {
     pub primitive: Primitive,
     /// What is done.
     pub action: Action,
+    /// The form that it must have to be kept.
+    pub check: Check,
     /// Index of the rule in `Compiled::rules`; `u32::MAX` for what the schema itself decides.
     pub rule: u32,
 }
@@ -135,58 +220,27 @@ pub struct Shape {
     pub type_id: TypeId,
     /// Its name, for paths in refusals.
     pub name: &'static str,
+    /// What the decider must know of it.
+    pub kind: Kind,
     /// In the order of edges.
     pub members: Vec<Member>,
-    slots: Vec<u16>,
-}
-
-const EMPTY: u16 = u16::MAX;
-
-/// A hash of a member name that looks at up to sixteen bytes and the length. Not keyed: the table is fixed at load, holds
-/// only names of the schema, and compares the whole name after the hash.
-#[inline]
-fn hash(name: &[u8]) -> usize {
-    let n = name.len();
-    let word = |at: usize, len: usize| {
-        let mut bytes = [0u8; 8];
-        bytes[..len].copy_from_slice(&name[at..at + len]);
-        u64::from_le_bytes(bytes)
-    };
-    let (a, b) = if n >= 8 { (word(0, 8), word(n - 8, 8)) } else { (word(0, n), 0) };
-    let mixed = (a ^ b.rotate_left(23) ^ (n as u64)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed >> 40) as usize
+    /// The names as they stand in JSON, in the order of edges.
+    pub spelled: Vec<Spelled>,
+    table: Table,
 }
 
 impl Shape {
-    /// Builds the table: at most half full, linear probing.
+    /// Builds the table of names.
     pub fn new(type_id: TypeId, name: &'static str, members: Vec<Member>) -> Self {
-        let size = (members.len() * 2).next_power_of_two().max(4);
-        let mut slots = vec![EMPTY; size];
-        for (edge, member) in members.iter().enumerate() {
-            let mut at = hash(member.name.as_bytes()) & (size - 1);
-            while slots[at] != EMPTY {
-                at = (at + 1) & (size - 1);
-            }
-            slots[at] = edge as u16;
-        }
-        Shape { type_id, name, members, slots }
+        let table = Table::new(members.iter().map(|m| m.name.as_bytes()));
+        let spelled = members.iter().map(|m| Spelled::new(m.name)).collect();
+        Shape { type_id, name, kind: Kind::of(name, &members), members, spelled, table }
     }
 
     /// The edge of a member name, decoded.
     #[inline]
     pub fn edge(&self, name: &[u8]) -> Option<Edge> {
-        let mask = self.slots.len() - 1;
-        let mut at = hash(name) & mask;
-        loop {
-            let edge = self.slots[at];
-            if edge == EMPTY {
-                return None;
-            }
-            if self.members[edge as usize].name.as_bytes() == name {
-                return Some(edge);
-            }
-            at = (at + 1) & mask;
-        }
+        self.table.find(name, |edge| self.members[edge].name.as_bytes()).map(|edge| edge as Edge)
     }
 
     /// Whether a name equals a known one only after case folding: a reader that folds case would take it for that one.
@@ -202,6 +256,8 @@ pub struct Automaton {
     pub states: Vec<State>,
     /// Rows of targets, one cell per edge of the shape.
     pub targets: Vec<StateId>,
+    /// The same rows, with what the scanner must know of each target. Filled by `lay_out`.
+    pub cells: Vec<Cell>,
     /// All leaves.
     pub leaves: Vec<Leaf>,
     /// One per FHIR type, and one per form of twin.
@@ -215,10 +271,55 @@ pub struct Automaton {
 }
 
 impl Automaton {
+    /// Lays out the cells, once all states are settled.
+    pub fn lay_out(&mut self) {
+        let mut cells = vec![Cell::default(); self.targets.len()];
+        for state in &self.states {
+            let Node::Object { shape, row } = state.node else { continue };
+            let shape = &self.shapes[shape as usize];
+            for (edge, member) in shape.members.iter().enumerate() {
+                let at = row as usize + edge;
+                cells[at] = self.lay(self.targets[at], member, shape);
+            }
+        }
+        self.cells = cells;
+    }
+
+    fn lay(&self, target: StateId, member: &Member, within: &Shape) -> Cell {
+        let state = &self.states[target as usize];
+        let leaf = self.leaf(target);
+        let frame = !member.twin && (member.name == "id" || member.name == "url" && within.name == "Extension");
+        let twin = matches!(state.node, Node::Object { shape, .. } if self.shapes[shape as usize].kind == Kind::Twin);
+        Cell::new(target, state.flags, leaf, member, frame, twin)
+    }
+
+    /// The cell of a whole document: any resource.
+    pub fn document(&self) -> Cell {
+        let member = Member { name: "", many: false, required: true, twin: false, form: Form::Object };
+        Cell::new(self.slot, self.states[self.slot as usize].flags, None, &member, false, false)
+    }
+
+    /// What the scanner must know of one member of an object.
+    #[inline]
+    pub fn cell(&self, row: u32, edge: Edge) -> Cell {
+        self.cells[row as usize + edge as usize]
+    }
+
     /// The state of one member of an object.
     #[inline]
     pub fn target(&self, row: u32, edge: Edge) -> StateId {
         self.targets[row as usize + edge as usize]
+    }
+
+    /// The state of an element by its path below a resource type: `meta.versionId`.
+    pub fn state_at(&self, resource_type: &str, path: &str) -> Option<StateId> {
+        let mut state = self.root(resource_type, false)?;
+        for name in path.split('.') {
+            let Node::Object { shape, row } = self.states[state as usize].node else { return None };
+            let edge = self.shapes[shape as usize].edge(name.as_bytes())?;
+            state = self.target(row, edge);
+        }
+        Some(state)
     }
 
     /// The root state of a resource type, or `None` where the release does not define it.
@@ -233,6 +334,59 @@ impl Automaton {
             _ => None,
         }
     }
+}
+
+/// Where words stand in a list, by hash: at most half full, linear probing. Not keyed: the table is fixed at load, holds only
+/// words of schema and rules, and compares the whole word after the hash.
+#[derive(Debug, Clone)]
+struct Table(Vec<u16>);
+
+const EMPTY: u16 = u16::MAX;
+
+impl Table {
+    fn new<'w>(words: impl ExactSizeIterator<Item = &'w [u8]>) -> Self {
+        let size = (words.len() * 2).next_power_of_two().max(4);
+        let mut slots = vec![EMPTY; size];
+        for (index, word) in words.enumerate() {
+            let mut at = hash(word) & (size - 1);
+            while slots[at] != EMPTY {
+                at = (at + 1) & (size - 1);
+            }
+            slots[at] = index as u16;
+        }
+        Table(slots)
+    }
+
+    #[inline]
+    fn find<'w>(&self, word: &[u8], words: impl Fn(usize) -> &'w [u8]) -> Option<usize> {
+        let mask = self.0.len() - 1;
+        let mut at = hash(word) & mask;
+        loop {
+            let index = self.0[at];
+            if index == EMPTY {
+                return None;
+            }
+            if words(index as usize) == word {
+                return Some(index as usize);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+}
+
+/// Looks at the first and last eight bytes and the length.
+#[inline]
+fn hash(word: &[u8]) -> usize {
+    let n = word.len();
+    let (a, b) = match (word.first_chunk::<8>(), word.last_chunk::<8>()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => match (word.first_chunk::<4>(), word.last_chunk::<4>()) {
+            (Some(first), Some(last)) => (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into()),
+            _ => word.iter().fold((0, 0), |(a, b), &byte| (a << 8 | u64::from(byte), b)),
+        },
+    };
+    let mixed = (a ^ b.rotate_left(23) ^ (n as u64)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 40) as usize
 }
 
 #[cfg(test)]

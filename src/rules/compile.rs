@@ -4,15 +4,21 @@
 //! on the element or its nearest ancestor, where `Type.child` beats `Type`; then `codes`; then the primitive's rule. What none
 //! of these names is a load error: silence must never let identity out.
 
+use super::actions::{self, Around, Meant, Method};
 use super::automaton::*;
+use super::cell::Check;
 use super::file::{self, RulesFile};
-use super::path::{self, Path, Step};
-use super::{Mistake, packs};
+use super::path::{self, Ask, How, Path, Step};
+use super::plain::{self, Plain};
+use super::{At, Mistake, lint, packs, wrong};
+use crate::action::generalize::{Day, To};
+use crate::action::hash::Scope;
 use crate::fhir::about::{self, LifeDate, Subject};
+use crate::fhir::date::FhirDate;
+use crate::fhir::search::{Parameter, ParameterType, Place as SearchPlace, parameter};
 use crate::fhir::{self, Category, Kind, Primitive, Release, Schema, TypeId};
-use crate::limits;
 use crate::names::Class;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Index of a class in `Compiled::classes`.
 pub type ClassIx = u16;
@@ -38,6 +44,26 @@ pub enum Action {
         /// By whole weeks.
         weekday: bool,
     },
+    /// Any other, with its parameters in `Compiled::methods`.
+    Other {
+        /// Which.
+        method: u16,
+        /// Its place in [`Method::WORDS`].
+        kind: u8,
+    },
+}
+
+impl Action {
+    /// The action's name, as rule files write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Action::Keep => "keep",
+            Action::Remove => "remove",
+            Action::Token { .. } => "token",
+            Action::Shift { .. } => "shift",
+            Action::Other { kind, .. } => Method::WORDS[usize::from(kind)],
+        }
+    }
 }
 
 /// What stands at a leaf: decides how a token is spelled there and what else must be understood.
@@ -123,6 +149,10 @@ pub enum DateKind {
 /// What a pack may legally be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
+    /// 45 CFR 164.514(b)(2).
+    SafeHarbor,
+    /// 45 CFR 164.514(e)(2).
+    LimitedDataSet,
     /// GDPR Art. 4(5).
     Pseudonymized,
     /// No claim.
@@ -151,11 +181,28 @@ pub enum NoSubject {
     Own,
 }
 
+/// From which part of a rule file a rule comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// `elements:`
+    Element,
+    /// `keys:`
+    Keys,
+    /// `types:`
+    Type,
+    /// `codes:`
+    Codes,
+}
+
 /// A rule as it may be cited: in `explain`, in counts, in mistakes.
 #[derive(Debug, Clone)]
 pub struct Rule {
+    /// Section of the file.
+    pub origin: Origin,
     /// Line in the file.
     pub line: u64,
+    /// Column in the line.
+    pub column: u64,
     /// Path or type, as written.
     pub name: String,
     /// What it does.
@@ -179,15 +226,32 @@ pub struct Compiled {
     pub no_subject: NoSubject,
     /// Every rule, elements first.
     pub rules: Vec<Rule>,
-    /// Every class that a rule names.
+    /// Every class of tokens that a rule names.
     pub classes: Vec<Class>,
+    /// Actions beyond keep, remove, token and shift: `Action::Other` is an index here.
+    pub methods: Vec<Method>,
+    /// Search parameters of the file's own.
+    pub search: Vec<Parameter>,
+    /// What deserves a second look, though the file loads.
+    pub warnings: Vec<lint::Warning>,
     /// What the scanner walks.
     pub automaton: Automaton,
+    /// A pack of `format: json`: what it has instead of a release and its automaton, which then mean nothing.
+    pub plain: Option<Plain>,
+}
+
+impl Rule {
+    fn at(&self) -> At {
+        At { line: self.line, column: self.column }
+    }
 }
 
 impl Compiled {
     /// Compiles a rule file. All mistakes come at once.
     pub fn new(yaml: &str) -> Result<Compiled, Vec<Mistake>> {
+        if plain::file::is_plain(yaml) {
+            return plain::compile(yaml);
+        }
         let file = file::parse(yaml).map_err(|m| vec![m])?;
         let mut compiler = Compiler::new(&file)?;
         compiler.build();
@@ -196,9 +260,38 @@ impl Compiled {
 
     /// Whether the pack loses data: an update through it would overwrite the other side's record with a poorer copy.
     pub fn lossy(&self) -> bool {
+        if let Some(plain) = &self.plain {
+            let loses = |action| match action {
+                Action::Keep | Action::Token { .. } => false,
+                Action::Shift { .. } => plain.seal.is_none(),
+                _ => true,
+            };
+            return self.unknown == Unknown::Remove || self.rules.iter().any(|r| loses(r.action));
+        }
         self.no_subject != NoSubject::Own
             || self.unknown == Unknown::Remove
-            || self.automaton.leaves.iter().any(|l| l.action == Action::Remove)
+            || self.automaton.leaves.iter().any(|l| matches!(l.action, Action::Remove | Action::Other { .. }))
+    }
+
+    /// A search parameter of a resource type: the release's, else the file's own.
+    pub fn parameter(&self, resource_type: &str, code: &str) -> Option<&Parameter> {
+        let own = || self.search.iter().find(|p| p.resource == resource_type && p.code == code);
+        parameter(self.release, resource_type, code).or_else(own)
+    }
+
+    /// The class of an action, if it has one. Ids of resources have the class of their type instead.
+    pub fn class(&self, action: Action) -> Option<&Class> {
+        match action {
+            Action::Keep | Action::Remove | Action::Shift { .. } => None,
+            Action::Token { class, .. } => self.classes.get(class as usize),
+            Action::Other { method, .. } => self.methods[method as usize].class(),
+        }
+    }
+
+    /// Whether some rule hashes by a key of one document, run or exchange, which the rewriter must then be given.
+    pub fn needs_document_key(&self) -> bool {
+        let scoped = |m: &Method| matches!(m, Method::Hash { shape, .. } if shape.scope == Scope::Document);
+        self.methods.iter().any(scoped)
     }
 
     /// The rules by which anything crosses in clear, by name.
@@ -270,7 +363,12 @@ struct Compiler {
     paths: Vec<PathRule>,
     types: HashMap<String, u16>,
     used: BTreeSet<u16>,
+    /// Paths that end at some element, certainly or perhaps.
+    reached: BTreeSet<u16>,
     classes: Vec<Class>,
+    methods: Vec<Method>,
+    as_of: Option<Day>,
+    search: Vec<Parameter>,
     keep_systems: Vec<String>,
     keep_codes: u16,
     other_codes: u16,
@@ -294,12 +392,8 @@ struct Compiler {
 /// The name of a twin's shape, and of the owner of its members in `types` (`Element.extension`).
 const ELEMENT: &str = "Element";
 
-fn wrong(line: u64, what: impl Into<String>, advice: impl Into<String>) -> Mistake {
-    Mistake { line, what: what.into(), advice: advice.into() }
-}
-
 /// `HumanName.family` → `human_name.family`.
-fn snake(path: &str) -> String {
+pub(super) fn snake(path: &str) -> String {
     let mut out = String::new();
     for (i, c) in path.char_indices() {
         if c.is_ascii_uppercase() && i > 0 && !path[..i].ends_with('.') {
@@ -315,8 +409,8 @@ fn default_class(path: &Path) -> String {
     let mut words: Vec<&str> = path.root.as_deref().into_iter().collect();
     for step in &path.steps {
         match step {
-            Step::Child(name) | Step::NodesByType(name) => words.push(name),
-            Step::OfType(_) | Step::Where(_) => {}
+            Step::Child(name) | Step::NodesByType(name) | Step::NodesByName(name) => words.push(name),
+            Step::OfType(_) | Step::Where(_) | Step::AnyChild | Step::Descendants => {}
         }
     }
     snake(&words.join("."))
@@ -331,7 +425,7 @@ impl Compiler {
                     $($word => Some($value),)*
                     other => {
                         let allowed: &[&str] = &[$($word),*];
-                        mistakes.push(wrong($field.referenced.line(), format!(concat!($name, ": `{}` is not known here"), other), format!("one of: {}", allowed.join(", "))));
+                        mistakes.push(wrong($field.referenced.into(), format!(concat!($name, ": `{}` is not known here{}"), other, actions::like(other, allowed)), format!("one of: {}", allowed.join(", "))));
                         None
                     }
                 }
@@ -340,20 +434,34 @@ impl Compiler {
         choose!(file.api_version, "apiVersion", { "cryptonym/v1" => () });
         choose!(file.kind, "kind", { "Rules" => () });
         choose!(file.format, "format", { "fhir" => () });
-        let release = choose!(file.release, "release", { "R4" => Release::R4 });
-        let claim = choose!(file.claim, "claim", { "pseudonymized" => Claim::Pseudonymized, "none" => Claim::None });
+        let release =
+            choose!(file.release, "release", { "R4" => Release::R4, "R4B" => Release::R4b, "R5" => Release::R5 });
+        let claim = choose!(file.claim, "claim", {
+            "safe-harbor" => Claim::SafeHarbor, "limited-data-set" => Claim::LimitedDataSet,
+            "pseudonymized" => Claim::Pseudonymized, "none" => Claim::None });
         let unknown = choose!(file.unknown, "unknown", { "refuse" => Unknown::Refuse, "remove" => Unknown::Remove });
         let no_subject = choose!(file.no_subject, "no_subject", {
             "remove" => NoSubject::Remove, "year" => NoSubject::Year, "refuse" => NoSubject::Refuse, "own" => NoSubject::Own });
         if file.name.value.is_empty() || file.name.value.len() > 64 || Class::new(&file.name.value).is_err() {
             mistakes.push(wrong(
-                file.name.referenced.line(),
+                file.name.referenced.into(),
                 "name: has the wrong form",
                 "1 to 64 characters of A-Z a-z 0-9 . _ -",
             ));
         }
-        if !file.search.is_empty() {
-            mistakes.push(wrong(0, "search: is not supported by this version", "remove the section"));
+        let as_of = file.as_of.as_ref().and_then(|written| {
+            let day = FhirDate::parse(Primitive::Date, &written.value)
+                .ok()
+                .and_then(|d| Some((d.year(), d.month()?, d.day()?)));
+            if day.is_none() {
+                let what = format!("as_of: `{}` is not a day", written.value);
+                mistakes.push(wrong(written.referenced.into(), what, "write YYYY-MM-DD"));
+            }
+            day
+        });
+        if claim == Some(Claim::SafeHarbor) && file.as_of.is_none() {
+            let advice = "add `as_of: YYYY-MM-DD`: ages over 89 are reckoned on that day";
+            mistakes.push(wrong(file.claim.referenced.into(), "claim: safe-harbor without as_of", advice));
         }
         let (Some(release), Some(claim), Some(unknown), Some(no_subject)) = (release, claim, unknown, no_subject)
         else {
@@ -369,7 +477,11 @@ impl Compiler {
             paths: Vec::new(),
             types: HashMap::new(),
             used: BTreeSet::new(),
+            reached: BTreeSet::new(),
             classes: Vec::new(),
+            methods: Vec::new(),
+            as_of,
+            search: Vec::new(),
             keep_systems: Vec::new(),
             keep_codes: 0,
             other_codes: 0,
@@ -389,107 +501,43 @@ impl Compiler {
         compiler.read_elements(file);
         compiler.read_types(file);
         compiler.read_codes(file);
+        compiler.read_search(file);
         compiler.mark_subjects();
         Ok(compiler)
     }
 
-    fn class(&mut self, name: &str, line: u64) -> ClassIx {
-        let Ok(class) = Class::new(name) else {
-            self.mistakes.push(wrong(
-                line,
-                format!("class `{name}` has the wrong form"),
-                "1 to 64 characters of A-Z a-z 0-9 . _ : / -",
-            ));
-            return 0;
-        };
-        match self.classes.iter().position(|c| *c == class) {
-            Some(at) => at as ClassIx,
-            None => {
-                self.classes.push(class);
-                (self.classes.len() - 1) as ClassIx
+    fn action(&mut self, written: &file::Action, at: At, class: &str, bare: bool) -> Action {
+        let around = Around { class, bare, as_of: self.as_of };
+        match actions::read(written, at, &around, &mut self.mistakes) {
+            Meant::Keep => Action::Keep,
+            Meant::Remove => Action::Remove,
+            Meant::Token { class, pad } => Action::Token { class: index(&mut self.classes, class), pad },
+            Meant::Shift { days, weekday } => Action::Shift { days, weekday },
+            Meant::Method(method) => {
+                let kind = method.number() as u8;
+                Action::Other { method: index(&mut self.methods, method), kind }
             }
         }
     }
 
-    fn action(&mut self, written: &file::Action, line: u64, class: &str) -> Action {
-        let (word, parameters) = match written {
-            file::Action::Word(word) => (word.as_str(), file::Parameters::default()),
-            file::Action::Call(call) if call.len() == 1 => {
-                let (word, parameters) = call.iter().next().expect("one entry");
-                (word.as_str(), parameters.clone())
-            }
-            file::Action::Call(_) => {
-                self.mistakes.push(wrong(line, "an action has one name", "write e.g. { token: { class: mrn } }"));
-                return Action::Remove;
-            }
-        };
-        let foreign = match word {
-            "token" => parameters.days.is_some() || parameters.weekday.is_some(),
-            "shift" => parameters.class.is_some() || parameters.pad.is_some(),
-            _ => {
-                parameters.class.is_some()
-                    || parameters.pad.is_some()
-                    || parameters.days.is_some()
-                    || parameters.weekday.is_some()
-            }
-        };
-        if foreign {
-            self.mistakes.push(wrong(
-                line,
-                format!("{word}: a parameter that this action does not have"),
-                "token has class and pad; shift has days and weekday; keep and remove have none",
-            ));
-        }
-        match word {
-            "keep" => Action::Keep,
-            "remove" => Action::Remove,
-            "token" => {
-                let class = parameters.class.unwrap_or_else(|| class.to_owned());
-                Action::Token { class: self.class(&class, line), pad: parameters.pad.unwrap_or(false) }
-            }
-            "shift" => {
-                let weekday = parameters.weekday.unwrap_or(false);
-                let days = parameters.days.unwrap_or(0);
-                let least = if weekday { 7 } else { 1 };
-                if days < least || days > u32::from(limits::SHIFT_DAYS_MAX) {
-                    self.mistakes.push(wrong(
-                        line,
-                        "shift: `days` is missing or out of range",
-                        format!("a number from {least} to {}", limits::SHIFT_DAYS_MAX),
-                    ));
-                }
-                Action::Shift { days: days.clamp(least, u32::from(limits::SHIFT_DAYS_MAX)) as u16, weekday }
-            }
-            "mask" | "substitute" | "hash" | "fpe" | "generalize" | "perturb" | "crosswalk" | "scrub" => {
-                self.mistakes.push(wrong(
-                    line,
-                    format!("{word}: is not supported by this version"),
-                    "use keep, remove, token or shift",
-                ));
-                Action::Remove
-            }
-            other => {
-                self.mistakes.push(wrong(
-                    line,
-                    format!("`{other}` is not an action"),
-                    "use keep, remove, token or shift",
-                ));
-                Action::Remove
-            }
-        }
-    }
-
-    fn rule(&mut self, name: &str, line: u64, action: Action, why: Option<String>) -> u16 {
-        self.rules.push(Rule { line, name: name.to_owned(), action, why });
+    fn rule(
+        &mut self,
+        origin: Origin,
+        name: &str,
+        At { line, column }: At,
+        action: Action,
+        why: Option<String>,
+    ) -> u16 {
+        self.rules.push(Rule { origin, line, column, name: name.to_owned(), action, why });
         (self.rules.len() - 1) as u16
     }
 
     fn read_elements(&mut self, file: &RulesFile) {
         for entry in &file.elements {
-            let line = entry.referenced.line();
+            let line = At::from(entry.value.path.referenced);
             let text = &entry.value.path.value;
-            let path = match path::parse(text) {
-                Ok(path) => path,
+            let paths = match path::parse(text) {
+                Ok(paths) => paths,
                 Err(e) => {
                     self.mistakes.push(wrong(
                         line,
@@ -499,9 +547,8 @@ impl Compiler {
                     continue;
                 }
             };
-            if let Some(root) = &path.root
-                && self.schema.resource(root).is_none()
-            {
+            let unknown = |path: &&Path| path.root.as_ref().is_some_and(|root| self.schema.resource(root).is_none());
+            if let Some(Path { root: Some(root), .. }) = paths.iter().find(unknown) {
                 self.mistakes.push(wrong(
                     line,
                     format!("path `{text}`: {root} is not a resource type of {}", file.release.value),
@@ -509,16 +556,16 @@ impl Compiler {
                 ));
                 continue;
             }
-            let class = default_class(&path);
-            let action = self.action(&entry.value.action.value, line, &class);
-            let rule = self.rule(text, line, action, entry.value.why.clone());
-            self.paths.push(PathRule { path, effect: Effect::Rule(rule) });
+            let class = default_class(&paths[0]);
+            let action = self.action(&entry.value.action.value, entry.value.action.referenced.into(), &class, true);
+            let rule = self.rule(Origin::Element, text, line, action, entry.value.why.clone());
+            self.paths.extend(paths.into_iter().map(|path| PathRule { path, effect: Effect::Rule(rule) }));
         }
     }
 
     fn read_types(&mut self, file: &RulesFile) {
         for (names, written) in &file.types {
-            let line = written.referenced.line();
+            let line = At::from(written.referenced);
             for name in names.split('|') {
                 let name = name.trim();
                 let complex = match self.known_type(name) {
@@ -532,7 +579,7 @@ impl Compiler {
                         continue;
                     }
                 };
-                let action = self.action(&written.value, line, &snake(name));
+                let action = self.action(&written.value, line, &snake(name), name.starts_with("Age."));
                 if complex && action == Action::Keep {
                     self.mistakes.push(wrong(
                         line,
@@ -540,7 +587,7 @@ impl Compiler {
                         "keep only leaves: name each part that may cross, as Type.child",
                     ));
                 }
-                let rule = self.rule(name, line, action, None);
+                let rule = self.rule(Origin::Type, name, line, action, None);
                 if self.types.insert(name.to_owned(), rule).is_some() {
                     self.mistakes.push(wrong(
                         line,
@@ -582,19 +629,81 @@ impl Compiler {
         }
         self.keep_systems.sort();
         self.keep_systems.dedup();
-        let line = file.codes.others.referenced.line();
-        let others = self.action(&file.codes.others.value, line, "coding.code");
-        if matches!(others, Action::Shift { .. }) {
-            self.mistakes.push(wrong(line, "codes: codes are not dates", "others: keep, remove or token"));
+        let line = At::from(file.codes.others.referenced);
+        let others = self.action(&file.codes.others.value, line, "coding.code", false);
+        let fits = match others {
+            Action::Keep | Action::Remove | Action::Token { .. } => true,
+            Action::Shift { .. } => false,
+            Action::Other { method, .. } => matches!(self.methods[method as usize], Method::Hash { .. }),
+        };
+        if !fits {
+            self.mistakes.push(wrong(
+                line,
+                "codes: this action is not for codes",
+                "others: keep, remove, token or hash",
+            ));
         }
-        self.keep_codes = self.rule("codes.keep_systems", line, Action::Keep, None);
-        self.other_codes = self.rule("codes.others", line, others, None);
+        self.keep_codes = self.rule(Origin::Codes, "codes.keep_systems", line, Action::Keep, None);
+        self.other_codes = self.rule(Origin::Codes, "codes.others", line, others, None);
         self.used.extend([self.keep_codes, self.other_codes]);
+    }
+
+    /// Search parameters that the release does not define: one kind of value, one plain path.
+    fn read_search(&mut self, file: &RulesFile) {
+        for written in &file.search {
+            let rule = &written.value;
+            let mut fail = |what: String, advice: &str| {
+                let what = format!("search: {}.{}: {what}", rule.resource, rule.name);
+                self.mistakes.push(wrong(written.referenced.into(), what, advice));
+            };
+            let Some(type_id) = self.schema.resource(&rule.resource) else {
+                fail(format!("not a resource type of {}", self.release.name()), "check its spelling");
+                continue;
+            };
+            if parameter(self.release, &rule.resource, &rule.name).is_some() {
+                fail("the release defines it already".to_owned(), "leave it out, or choose another name");
+                continue;
+            }
+            let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+            let named = !rule.name.is_empty() && rule.name.bytes().all(word);
+            let kind = ParameterType::named(&rule.kind)
+                .filter(|kind| !matches!(kind, ParameterType::Composite | ParameterType::Special));
+            let (Some(kind), true) = (kind, named) else {
+                let advice = "a name of letters, digits, - and _; a type: number, date, string, token, reference, quantity or uri";
+                fail(format!("the name or type `{}` is not known", rule.kind), advice);
+                continue;
+            };
+            let path = rule.path.strip_prefix(rule.resource.as_str()).and_then(|rest| rest.strip_prefix('.'));
+            let mut found = None;
+            let mut below = Some(Kind::Complex(type_id));
+            for step in path.unwrap_or_default().split('.') {
+                found = match below {
+                    Some(Kind::Complex(id)) => self.schema.element(id, step),
+                    _ => None,
+                };
+                below = found.map(|element| element.kind);
+            }
+            let (Some(element), Some(path)) = (found, path) else {
+                fail(
+                    format!("path `{}` names no element", rule.path),
+                    "a plain path by JSON names: Patient.identifier",
+                );
+                continue;
+            };
+            self.search.push(Parameter {
+                resource: self.schema.definition(type_id).name,
+                code: interned(&rule.name),
+                kind,
+                places: vec![SearchPlace { path: interned(path), kind: element.kind }],
+                targets: element.targets,
+                components: &[],
+            });
+        }
     }
 
     fn mark_subjects(&mut self) {
         // A time of birth hangs on `_birthDate`, or wherever somebody put it.
-        let url = ("url".to_owned(), about::BIRTH_TIME_EXTENSION.to_owned());
+        let url = ("url".to_owned(), Ask::Text(How::Is, about::BIRTH_TIME_EXTENSION.to_owned(), true));
         let steps = vec![Step::NodesByType("Extension".to_owned()), Step::Where(vec![url])];
         self.paths.push(PathRule { path: Path { root: None, steps }, effect: Effect::Birth });
         let schema = self.schema;
@@ -676,6 +785,7 @@ impl Compiler {
         while let Some(position) = pending.pop() {
             let rule = &self.paths[position.rule as usize];
             let Some(step) = rule.path.steps.get(position.step as usize) else {
+                self.reached.insert(position.rule);
                 match rule.effect {
                     Effect::Subject => key.subject = true,
                     Effect::Birth if position.maybe => {}
@@ -700,7 +810,9 @@ impl Compiler {
                         pending.push(Position { step: position.step + 1, ..position });
                     }
                 }
-                Step::Child(_) | Step::Where(_) => key.positions.push(position),
+                Step::Child(_) | Step::AnyChild | Step::Descendants | Step::NodesByName(_) | Step::Where(_) => {
+                    key.positions.push(position);
+                }
             }
         }
         key.positions.sort();
@@ -738,7 +850,13 @@ impl Compiler {
                 self.automaton.states[id as usize] = State { node: Node::Slot { contained }, flags, switch: NO_SWITCH };
             }
             Place::ResourceType => {
-                let leaf = Leaf { role: Role::Text, primitive: Primitive::Code, action: Action::Keep, rule: u32::MAX };
+                let leaf = Leaf {
+                    role: Role::Text,
+                    primitive: Primitive::Code,
+                    action: Action::Keep,
+                    check: Check::Nothing, // the scanner has read it
+                    rule: u32::MAX,
+                };
                 self.automaton.leaves.push(leaf);
                 let node = Node::Leaf((self.automaton.leaves.len() - 1) as u32);
                 self.automaton.states[id as usize] = State { node, flags: 0, switch: NO_SWITCH };
@@ -924,7 +1042,15 @@ impl Compiler {
                     incoming.push(Position { step: position.step + 1, ..position });
                 }
                 Step::NodesByType(_) => incoming.push(position),
-                _ => {}
+                Step::AnyChild => incoming.push(Position { step: position.step + 1, ..position }),
+                Step::Descendants => incoming.extend([position, Position { step: position.step + 1, ..position }]),
+                Step::NodesByName(name) => {
+                    incoming.push(position);
+                    if name == element.name || name == choice(element.declared) {
+                        incoming.push(Position { step: position.step + 1, ..position });
+                    }
+                }
+                Step::Child(_) | Step::OfType(_) | Step::Where(_) => {}
             }
         }
         self.arrive(&mut key, &incoming, type_name);
@@ -947,7 +1073,8 @@ impl Compiler {
         if self.rules[rule as usize].action != Action::Remove {
             return rule;
         }
-        self.rules.iter().position(|r| r.action == Action::Remove).map_or(rule, |first| first as u16)
+        let first = self.rules.iter().position(|r| r.origin == Origin::Type && r.action == Action::Remove);
+        first.map_or(rule, |first| first as u16)
     }
 
     fn find_own_rule(&self, owner: &str, element: &fhir::Element, complex: Option<&str>) -> Option<u16> {
@@ -967,17 +1094,17 @@ impl Compiler {
     fn switch(&mut self, key: &Key, type_id: TypeId, shape: u16) -> Option<Switch> {
         let schema = self.schema;
         let type_name = schema.definition(type_id).name;
-        let mut literals: BTreeMap<Edge, Vec<String>> = BTreeMap::new();
+        let mut asked: BTreeMap<Edge, Vec<Ask>> = BTreeMap::new();
         let mut bad = Vec::new();
         for position in &key.positions {
             let rule = &self.paths[position.rule as usize];
             let Some(Step::Where(tests)) = rule.path.steps.get(position.step as usize) else { continue };
-            for (member, literal) in tests {
+            for (member, ask) in tests {
                 let edge = self.automaton.shapes[shape as usize].edge(member.as_bytes());
                 let known = edge.map(|e| self.automaton.shapes[shape as usize].members[e as usize]);
                 match (edge, known) {
                     (Some(edge), Some(m)) if m.form == Form::String && !m.many => {
-                        literals.entry(edge).or_default().push(literal.clone());
+                        asked.entry(edge).or_default().push(ask.clone());
                     }
                     _ => bad.push((position.rule, member.clone())),
                 }
@@ -992,24 +1119,25 @@ impl Compiler {
         let system =
             coding.then(|| self.automaton.shapes[shape as usize].edge(b"system").expect("Coding has a system"));
         if let Some(system) = system {
-            let mut all = self.keep_systems.clone();
-            literals.entry(system).or_default().append(&mut all);
+            let kept = self.keep_systems.iter().map(|system| Ask::Text(How::Is, system.clone(), true));
+            asked.entry(system).or_default().extend(kept);
         }
-        if literals.is_empty() {
+        if asked.is_empty() {
             return None;
         }
-        let tests: Vec<Test> = literals
-            .into_iter()
-            .map(|(edge, mut literals)| {
-                literals.sort();
-                literals.dedup();
-                Test { edge, literals }
-            })
-            .collect();
-        let total: usize = tests.iter().map(|t| t.literals.len() + 1).product();
+        let tests: Vec<Test> = asked.iter().map(|(&edge, asked)| Test::new(edge, asked)).collect();
+        if tests.iter().any(|test| test.others() > Test::OTHERS_MAX) {
+            self.mistakes.push(wrong(
+                At::FILE,
+                format!("rules ask more than {} questions about one member of {type_name}", Test::OTHERS_MAX),
+                "compare with `=` where that says the same: equality costs least",
+            ));
+            return None;
+        }
+        let total: usize = tests.iter().map(Test::outcomes).product();
         if total > 4096 {
             self.mistakes.push(wrong(
-                0,
+                At::FILE,
                 format!("rules ask for {total} combinations of values at {type_name}"),
                 "use fewer where() members per type",
             ));
@@ -1018,21 +1146,20 @@ impl Compiler {
         let mut variants = Vec::with_capacity(total);
         for number in 0..total {
             let mut rest = number;
-            let mut outcome: BTreeMap<Edge, Option<&str>> = BTreeMap::new();
+            let mut outcomes: HashMap<&str, (&Test, usize)> = HashMap::new();
             for test in tests.iter().rev() {
-                let n = test.literals.len() + 1;
-                outcome.insert(test.edge, test.literals.get(rest % n).map(String::as_str));
-                rest /= n;
+                let name = self.automaton.shapes[shape as usize].members[test.edge as usize].name;
+                outcomes.insert(name, (test, rest % test.outcomes()));
+                rest /= test.outcomes();
             }
-            let names: HashMap<&str, Option<&str>> = outcome
-                .iter()
-                .map(|(&e, &v)| (self.automaton.shapes[shape as usize].members[e as usize].name, v))
-                .collect();
-            let mut variant =
-                self.resolve(key, |member, literal| Some(names.get(member) == Some(&Some(literal))), type_name);
+            let holds = |member: &str, ask: &Ask| {
+                Some(outcomes.get(member).is_some_and(|(test, outcome)| test.holds(*outcome, ask)))
+            };
+            let mut variant = self.resolve(key, holds, type_name);
             variant.decided = true;
-            if let Some(system) = system {
-                variant.listed = Some(outcome[&system].is_some_and(|s| self.keep_systems.iter().any(|k| k == s)));
+            if system.is_some() {
+                let literal = outcomes.get("system").and_then(|(test, outcome)| test.literal(*outcome));
+                variant.listed = Some(literal.is_some_and(|s| self.keep_systems.iter().any(|k| k == s)));
             }
             variants.push(self.state(variant));
         }
@@ -1045,7 +1172,7 @@ impl Compiler {
     }
 
     /// Advances `where` steps: `holds` says yes, no, or `None` for not known yet.
-    fn resolve(&mut self, key: &Key, holds: impl Fn(&str, &str) -> Option<bool>, type_name: &str) -> Key {
+    fn resolve(&mut self, key: &Key, holds: impl Fn(&str, &Ask) -> Option<bool>, type_name: &str) -> Key {
         let mut next = Key { positions: Vec::new(), ..key.clone() };
         let mut incoming = Vec::new();
         for &position in &key.positions {
@@ -1118,32 +1245,27 @@ impl Compiler {
         };
         for &rule in &possible {
             let action = self.rules[rule as usize].action;
-            if let Err(why) = fits(action, role, primitive) {
+            if let Err(why) = self.fits(action, role, primitive) {
                 self.bad.insert((rule, format!("{place}: {why}")));
             }
             match action {
                 Action::Keep => {}
                 Action::Remove => watch |= WATCH_OUT,
                 Action::Token { .. } | Action::Shift { .. } => watch |= WATCH_OUT | WATCH_BACK,
+                Action::Other { .. } => watch |= WATCH_OUT,
             }
         }
-        let formed = !matches!(
-            primitive,
-            Primitive::String
-                | Primitive::Markdown
-                | Primitive::Xhtml
-                | Primitive::Base64Binary
-                | Primitive::Boolean
-                | Primitive::Decimal
-        );
-        if formed && possible.iter().any(|&rule| self.rules[rule as usize].action == Action::Keep) {
-            watch |= CHECKED;
+        let check = Check::of(definition.name, element.name, primitive);
+        let keeps = |rule: &u16| self.rules[*rule as usize].action == Action::Keep;
+        if check != Check::Nothing && possible.iter().any(keeps) {
+            watch |= if possible.iter().all(keeps) { CHECKED } else { CHECKED_LATE };
         }
         // Asked by switches, subjects, requests, emptiness and seals, whatever is done with them.
         let asked = matches!(role, Role::CodingSystem | Role::ResourceId | Role::FullUrl | Role::RequestUrl)
             || key.subject
             || definition.name == "Bundle.entry.request" && element.name == "method"
-            || self.is_tested(element.name);
+            || self.is_tested(element.name)
+            || self.stands_beside(definition, element.name);
         if asked || role == Role::ElementId || element.name == "url" && definition.name == "Extension" {
             watch |= WATCH_OUT;
         }
@@ -1154,7 +1276,44 @@ impl Compiler {
         if key.subject {
             watch |= SUBJECT;
         }
-        (Leaf { role, primitive, action, rule }, watch)
+        (Leaf { role, primitive, action, check, rule }, watch)
+    }
+
+    /// Whether an action makes sense at a leaf.
+    fn fits(&self, action: Action, role: Role, primitive: Primitive) -> Result<(), &'static str> {
+        match (action, role) {
+            (Action::Keep | Action::Remove, _) => Ok(()),
+            (Action::Other { method, .. }, _) => actions::fits(&self.methods[method as usize], role, primitive),
+            (Action::Shift { .. }, Role::Date(DateKind::Server)) => {
+                Err("server times are never shifted; give this element its own rule: keep or remove")
+            }
+            (Action::Shift { .. }, Role::Date(_)) => Ok(()),
+            (Action::Shift { .. }, _) => Err("shift is for date, dateTime and instant"),
+            (Action::Token { .. }, Role::Scalar) => {
+                Err("a token is text and cannot stand where a number or boolean is required")
+            }
+            (Action::Token { .. }, Role::Date(_)) => Err("a token cannot stand where a date is required"),
+            (Action::Token { .. }, _) if primitive == Primitive::Canonical => {
+                Err("canonical URLs name definitions, not people, and stay")
+            }
+            (Action::Token { .. }, _) if primitive == Primitive::Time => {
+                Err("a token cannot stand where a time is required")
+            }
+            (Action::Token { .. }, _) => Ok(()),
+        }
+    }
+
+    /// Members that decide what another action makes of their neighbour: the unit of an age, the country of a ZIP code.
+    fn stands_beside(&self, definition: &fhir::TypeDef, member: &str) -> bool {
+        let to = |f: fn(&To) -> bool| self.methods.iter().any(|m| matches!(m, Method::Generalize(to) if f(to)));
+        match member {
+            "country" => definition.name == "Address" && to(|to| *to == To::Zip3),
+            "code" | "unit" => {
+                let quantity = definition.name == "Quantity" || bases(definition).contains(&"Quantity");
+                quantity && to(|to| matches!(to, To::Age90 { .. }))
+            }
+            _ => false,
+        }
     }
 
     fn is_tested(&self, member: &str) -> bool {
@@ -1238,6 +1397,7 @@ impl Compiler {
             let tag = automaton.targets[row as usize + edge as usize];
             automaton.states[tag as usize].flags |= OPENED;
         }
+        automaton.lay_out();
     }
 
     // === the end ===
@@ -1247,7 +1407,7 @@ impl Compiler {
             let all: Vec<String> =
                 self.undecided.iter().map(|(name, place)| format!("{name} (e.g. {place})")).collect();
             self.mistakes.push(wrong(
-                0,
+                At::FILE,
                 format!("types: no rule for {}", all.join(", ")),
                 "decide each of them under `types:`",
             ));
@@ -1260,14 +1420,15 @@ impl Compiler {
             let rule = &self.rules[rule as usize];
             let more = if whys.len() > 3 { format!(" (and {} more places)", whys.len() - 3) } else { String::new() };
             let what = format!("`{}`: {}{more}", rule.name, whys[..whys.len().min(3)].join("; "));
-            self.mistakes.push(wrong(rule.line, what, "choose another action, or name the part that is meant"));
+            self.mistakes.push(wrong(rule.at(), what, "choose another action, or name the part that is meant"));
         }
-        for path in &self.paths {
+        for (number, path) in self.paths.iter().enumerate() {
             let Effect::Rule(rule) = path.effect else { continue };
-            if !self.used.contains(&rule) {
+            // Of alternatives each must name something.
+            if !self.used.contains(&rule) || !self.reached.contains(&(number as u16)) {
                 let rule = &self.rules[rule as usize];
                 self.mistakes.push(wrong(
-                    rule.line,
+                    rule.at(),
                     format!("path `{}` matches no element of {}", rule.name, file.release.value),
                     "check the spelling of each step against the release",
                 ));
@@ -1283,17 +1444,13 @@ impl Compiler {
             .collect();
         if shifts.len() > 1 {
             self.mistakes.push(wrong(
-                0,
+                At::FILE,
                 "shift: rules differ in `days` or `weekday`",
                 "one patient has one offset: write the same in every shift of a pack",
             ));
         }
-        if !self.mistakes.is_empty() {
-            self.mistakes.sort_by_key(|m| m.line);
-            self.mistakes.dedup();
-            return Err(self.mistakes);
-        }
-        Ok(Compiled {
+        let mut mistakes = self.mistakes;
+        let mut compiled = Compiled {
             name: file.name.value.clone(),
             release: self.release,
             claim: self.claim,
@@ -1301,8 +1458,23 @@ impl Compiler {
             no_subject: self.no_subject,
             rules: self.rules,
             classes: self.classes,
+            methods: self.methods,
+            search: self.search,
+            warnings: Vec::new(),
             automaton: self.automaton,
-        })
+            plain: None,
+        };
+        // Of a file with other mistakes the claim would be judged by what they left behind.
+        if mistakes.is_empty() {
+            mistakes = lint::claim(&compiled);
+        }
+        if !mistakes.is_empty() {
+            mistakes.sort_by_key(|m| (m.line, m.column));
+            mistakes.dedup();
+            return Err(mistakes);
+        }
+        compiled.warnings = lint::warnings(&compiled);
+        Ok(compiled)
     }
 }
 
@@ -1321,12 +1493,12 @@ impl Key {
 }
 
 /// `value[x]` → `value`.
-fn choice(declared: &str) -> &str {
+pub(super) fn choice(declared: &str) -> &str {
     declared.strip_suffix("[x]").unwrap_or(declared)
 }
 
 /// The types from which a type takes elements: a rule `Resource.meta` is about every resource.
-fn bases(definition: &fhir::TypeDef) -> &'static [&'static str] {
+pub(super) fn bases(definition: &fhir::TypeDef) -> &'static [&'static str] {
     match (definition.category, definition.name) {
         (Category::Resource, _) => &["DomainResource", "Resource"],
         (Category::Backbone, _) => &["BackboneElement", "Element"],
@@ -1350,10 +1522,20 @@ fn has_twin(definition: &fhir::TypeDef, element: &fhir::Element) -> bool {
 
 /// `_x` for `x`. Made once per name for the life of the program: names of the schema, a few thousand in all.
 fn twin_name(name: &'static str) -> &'static str {
+    interned(&format!("_{name}"))
+}
+
+/// The one copy of a name of the schema or of a rule file, kept for the life of the program: each once, however often files are loaded.
+fn interned(name: &str) -> &'static str {
     use std::sync::{Mutex, OnceLock};
-    static NAMES: OnceLock<Mutex<HashMap<&'static str, &'static str>>> = OnceLock::new();
+    static NAMES: OnceLock<Mutex<HashSet<&'static str>>> = OnceLock::new();
     let mut names = NAMES.get_or_init(Mutex::default).lock().expect("no panic while held");
-    names.entry(name).or_insert_with(|| format!("_{name}").leak())
+    if let Some(known) = names.get(name) {
+        return known;
+    }
+    let name: &'static str = name.to_owned().leak();
+    names.insert(name);
+    name
 }
 
 fn role(owner: &str, element: &fhir::Element, primitive: Primitive, root: Option<bool>, kind: DateKind) -> Role {
@@ -1387,25 +1569,11 @@ fn role(owner: &str, element: &fhir::Element, primitive: Primitive, root: Option
     }
 }
 
-/// Whether an action makes sense at a leaf.
-fn fits(action: Action, role: Role, primitive: Primitive) -> Result<(), &'static str> {
-    match (action, role) {
-        (Action::Keep | Action::Remove, _) => Ok(()),
-        (Action::Shift { .. }, Role::Date(DateKind::Server)) => {
-            Err("server times are never shifted; give this element its own rule: keep or remove")
-        }
-        (Action::Shift { .. }, Role::Date(_)) => Ok(()),
-        (Action::Shift { .. }, _) => Err("shift is for date, dateTime and instant"),
-        (Action::Token { .. }, Role::Scalar) => {
-            Err("a token is text and cannot stand where a number or boolean is required")
-        }
-        (Action::Token { .. }, Role::Date(_)) => Err("a token cannot stand where a date is required"),
-        (Action::Token { .. }, _) if primitive == Primitive::Canonical => {
-            Err("canonical URLs name definitions, not people, and stay")
-        }
-        (Action::Token { .. }, _) if primitive == Primitive::Time => {
-            Err("a token cannot stand where a time is required")
-        }
-        (Action::Token { .. }, _) => Ok(()),
-    }
+/// The place of a thing in a list, at its end where it is new.
+fn index<T: PartialEq>(all: &mut Vec<T>, one: T) -> u16 {
+    let at = all.iter().position(|known| *known == one).unwrap_or_else(|| {
+        all.push(one);
+        all.len() - 1
+    });
+    at as u16
 }

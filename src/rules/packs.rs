@@ -2,8 +2,20 @@
 
 /// A pack: its name and its rule file.
 pub const PACKS: &[(&str, &str)] = &[
+    ("fhir-r4-safe-harbor", include_str!("../../rules/fhir-r4-safe-harbor.yaml")),
+    ("fhir-r4-limited-data-set", include_str!("../../rules/fhir-r4-limited-data-set.yaml")),
     ("fhir-r4-pseudonymized", include_str!("../../rules/fhir-r4-pseudonymized.yaml")),
     ("fhir-r4-reversible", include_str!("../../rules/fhir-r4-reversible.yaml")),
+    ("fhir-r4b-safe-harbor", include_str!("../../rules/fhir-r4b-safe-harbor.yaml")),
+    ("fhir-r4b-limited-data-set", include_str!("../../rules/fhir-r4b-limited-data-set.yaml")),
+    ("fhir-r4b-pseudonymized", include_str!("../../rules/fhir-r4b-pseudonymized.yaml")),
+    ("fhir-r4b-reversible", include_str!("../../rules/fhir-r4b-reversible.yaml")),
+    ("fhir-r5-safe-harbor", include_str!("../../rules/fhir-r5-safe-harbor.yaml")),
+    ("fhir-r5-limited-data-set", include_str!("../../rules/fhir-r5-limited-data-set.yaml")),
+    ("fhir-r5-pseudonymized", include_str!("../../rules/fhir-r5-pseudonymized.yaml")),
+    ("fhir-r5-reversible", include_str!("../../rules/fhir-r5-reversible.yaml")),
+    ("open-mhealth", include_str!("../../rules/open-mhealth.yaml")),
+    ("device-telemetry", include_str!("../../rules/device-telemetry.yaml")),
 ];
 
 /// The rule file of an embedded pack.

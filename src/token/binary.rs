@@ -5,7 +5,7 @@
 //! section 4, padded, no stray bits, so one token has one spelling.
 
 use super::siv::SIV_BYTES;
-use super::{ClassKeys, Revealed, Seen, TokenError};
+use super::{ClassKeys, Revealed, Rewrapped, Seen, TokenError};
 use crate::limits::TOKEN_PLAIN_BYTES_MAX;
 use crate::names::EpochId;
 use crate::policy::Permit;
@@ -57,6 +57,20 @@ impl ClassKeys {
             None => Revealed::LookAlike,
             Some(_) if !permit.allows(&self.class) => Revealed::Denied,
             Some(mut text) => Revealed::Plain(Phi::new(std::mem::take(&mut *text)), false),
+        }
+    }
+
+    /// The binary twin of [`ClassKeys::rewrap`].
+    pub fn rewrap_binary(&self, text: &str, out: &mut String) -> Rewrapped {
+        let Some(token) = well_formed(text) else { return Rewrapped::Foreign };
+        let Some(mut value) = self.open_binary(&token) else { return Rewrapped::LookAlike };
+        let value = Phi::new(std::mem::take(&mut *value));
+        if token[HEADER_BYTES - 1] == self.epochs[self.writes].id.get() || self.pinned {
+            return Rewrapped::Current;
+        }
+        match self.pseudonymize_binary(&value, out) {
+            Ok(()) => Rewrapped::Moved,
+            Err(_) => Rewrapped::LookAlike, // it was a token, so it fits one
         }
     }
 

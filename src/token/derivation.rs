@@ -33,6 +33,16 @@ pub(super) enum Purpose {
     Uuid,
     /// HMAC key of the offsets of action `shift`.
     Shift,
+    /// HMAC key of the action `hash`, scope `domain`.
+    Hash,
+    /// HMAC key of the action `hash`, scope `document`, from a secret that is forgotten.
+    DocumentHash,
+    /// AES-256 key of the action `fpe`, of one class.
+    Fpe,
+    /// HMAC key of the noise of the action `perturb`.
+    Perturb,
+    /// HMAC key of what takes the place of ids too long for a token.
+    Overflow,
     /// HMAC key of the handles under which the audit names subjects.
     Audit,
     /// Key check value of an epoch (shown in the key file), the same in every domain.
@@ -47,6 +57,11 @@ impl Purpose {
             Purpose::DomainTag => "domain-tag",
             Purpose::Uuid => "uuid",
             Purpose::Shift => "shift",
+            Purpose::Hash => "hash",
+            Purpose::DocumentHash => "document-hash",
+            Purpose::Fpe => "fpe",
+            Purpose::Perturb => "perturb",
+            Purpose::Overflow => "overflow",
             Purpose::Audit => "audit",
             Purpose::Check => "check",
         }

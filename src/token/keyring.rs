@@ -132,23 +132,72 @@ pub enum Fault {
     SecondActive(EpochId),
 }
 
+/// Why a step of an epoch's life cannot be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// No such epoch.
+    #[error("epoch {0} is not in this keyring")]
+    Unknown(EpochId),
+    /// Every id was used.
+    #[error(
+        "this keyring has used every epoch id from 1 to 63, and ids are never reused: begin a new one for a new store"
+    )]
+    Full,
+    /// The step does not lead on from this state.
+    #[error("epoch {id} is {}, so it cannot be {step}: {help}", state.as_str())]
+    Not {
+        /// Which epoch.
+        id: EpochId,
+        /// Its state.
+        state: State,
+        /// The step, as a participle.
+        step: &'static str,
+        /// What can be done.
+        help: &'static str,
+    },
+}
+
 #[derive(Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct KeyringAsWritten {
+    /// `cryptonym/v1`
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     api_version: Spanned<String>,
+    /// `Keyring`
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     kind: Spanned<String>,
+    /// Exactly one is active; ids are never reused.
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<EpochAsWritten>"))]
     epochs: Vec<Spanned<EpochAsWritten>>,
 }
 
 /// Everything may be missing and is text, so that one reading finds all mistakes.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct EpochAsWritten {
+    /// 1 to 63
+    #[cfg_attr(feature = "cli", schemars(with = "u8"))]
     id: Option<Spanned<String>>,
+    /// RFC 3339
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     created: Option<Spanned<String>>,
+    /// `staged`, `active`, `reveal-only`, `destroyed`
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     state: Option<Spanned<String>>,
+    /// Key check value, base64 of 16 bytes
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     check: Option<Spanned<String>>,
+    /// Base64 of 32 bytes; absent when destroyed
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     secret: Option<Spanned<SecretText>>,
+}
+
+/// The JSON Schema of a key file.
+#[cfg(feature = "cli")]
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(KeyringAsWritten)
 }
 
 /// The base64 of a secret, wiped on drop.
@@ -168,6 +217,70 @@ impl Keyring {
         let check = Some(derivation::check_value(&secret));
         let epoch = Epoch { id, created: created.to_owned(), state: State::Active, check, secret: Some(secret) };
         Keyring { epochs: vec![epoch], active: id }
+    }
+
+    /// Adds a staged epoch: replicas can reveal under it, none writes with it. The caller brings 32 random bytes and the time.
+    pub fn stage(&mut self, secret: [u8; 32], created: &str) -> Result<EpochId, StepError> {
+        let last = self.epochs.iter().map(|epoch| epoch.id.get()).max().unwrap_or(0);
+        let id = EpochId::new(last + 1).map_err(|_| StepError::Full)?;
+        let secret = SecretKey::new(secret);
+        let check = Some(derivation::check_value(&secret));
+        self.epochs.push(Epoch { id, created: created.to_owned(), state: State::Staged, check, secret: Some(secret) });
+        Ok(id)
+    }
+
+    /// Makes a staged epoch the active one; the one that was active reveals only. Returns that one.
+    pub fn activate(&mut self, id: EpochId) -> Result<EpochId, StepError> {
+        let help = "stage a new epoch first; an epoch never becomes active again";
+        self.step(id, &[State::Staged], State::Active, "activated", help)?;
+        let before = std::mem::replace(&mut self.active, id);
+        self.epoch_mut(before)?.state = State::RevealOnly;
+        Ok(before)
+    }
+
+    /// Withdraws a staged epoch that is not to be used: it reveals only.
+    pub fn retire(&mut self, id: EpochId) -> Result<(), StepError> {
+        let help = "activating another epoch retires the active one; what only reveals is retired already";
+        self.step(id, &[State::Staged], State::RevealOnly, "retired", help)
+    }
+
+    /// Forgets an epoch's secret: what was written under it is never revealed again. Its check value stays, to know the secret by if it turns up.
+    pub fn destroy(&mut self, id: EpochId) -> Result<(), StepError> {
+        let help = "activate another epoch first, and move its tokens with `cryptonym rewrap`";
+        self.step(id, &[State::RevealOnly, State::Staged], State::Destroyed, "destroyed", help)?;
+        self.epoch_mut(id)?.secret = None; // wiped on drop
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        id: EpochId,
+        from: &[State],
+        to: State,
+        step: &'static str,
+        help: &'static str,
+    ) -> Result<(), StepError> {
+        let epoch = self.epoch_mut(id)?;
+        if !from.contains(&epoch.state) {
+            return Err(StepError::Not { id, state: epoch.state, step, help });
+        }
+        epoch.state = to;
+        Ok(())
+    }
+
+    fn epoch_mut(&mut self, id: EpochId) -> Result<&mut Epoch, StepError> {
+        self.epochs.iter_mut().find(|epoch| epoch.id == id).ok_or(StepError::Unknown(id))
+    }
+
+    /// When an epoch was made, as the file says it.
+    pub fn created(&self, id: EpochId) -> Option<&str> {
+        self.epochs.iter().find(|epoch| epoch.id == id).map(|epoch| epoch.created.as_str())
+    }
+
+    /// The epoch to which ids are pinned where a domain names none: the lowest that is active or reveals only.
+    pub fn default_id_epoch(&self) -> EpochId {
+        let usable = |state| matches!(state, State::Active | State::RevealOnly);
+        self.epochs().filter(|&(_, state)| usable(state)).map(|(id, _)| id).min().unwrap_or(self.active)
     }
 
     /// Reads a key file's text.

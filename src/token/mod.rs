@@ -18,7 +18,7 @@ pub mod spelling;
 pub mod uuid;
 
 pub use cipher::Mac;
-pub use keyring::{Keyring, Mistake, State};
+pub use keyring::{Keyring, Mistake, State, StepError};
 pub use spelling::{find, well_formed};
 pub use uuid::Uuids;
 
@@ -28,8 +28,8 @@ use crate::secret::{Phi, SecretKey};
 use aes::Aes256Enc;
 use derivation::Purpose;
 use escape::Escapes;
-use siv::Siv;
-use spelling::Header;
+use siv::{SIV_BYTES, Siv};
+use spelling::{Header, Packing};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -96,6 +96,25 @@ pub enum Revealed {
 pub enum MacPurpose {
     /// Offsets of the action `shift`.
     Shift,
+    /// The action `hash`, scope `domain`.
+    Hash,
+    /// Noise of the action `perturb`.
+    Perturb,
+    /// What takes the place of ids too long for a token.
+    Overflow,
+}
+
+/// What became of a token that was to move to another epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewrapped {
+    /// It moved.
+    Moved,
+    /// It is of the epoch that is written with already.
+    Current,
+    /// As [`Seen::LookAlike`]: it stays and is counted.
+    LookAlike,
+    /// As [`Seen::Foreign`].
+    Foreign,
 }
 
 /// One live epoch: its tokens can be revealed.
@@ -127,7 +146,7 @@ impl Keyring {
                 Some(State::Staged) => return Err(KeyError::Staged(id)),
                 _ => return Err(KeyError::NotLive(id)),
             },
-            None => self.epochs().filter(|&(_, state)| usable(state)).map(|(id, _)| id).min().unwrap_or(self.active()),
+            None => self.default_id_epoch(),
         };
         let live: Arc<[LiveEpoch]> = self.live().map(|(id, secret)| LiveEpoch { id, secret: secret.clone() }).collect();
         let pinned = live.iter().find(|epoch| epoch.id == id_epoch).ok_or(KeyError::NotLive(id_epoch))?;
@@ -191,7 +210,25 @@ impl DomainKeys {
     pub fn mac(&self, purpose: MacPurpose) -> Mac {
         match purpose {
             MacPurpose::Shift => self.shift.clone(),
+            MacPurpose::Hash => derivation::mac(self.pinned(), &self.domain, Purpose::Hash),
+            MacPurpose::Perturb => derivation::mac(self.pinned(), &self.domain, Purpose::Perturb),
+            MacPurpose::Overflow => derivation::mac(self.pinned(), &self.domain, Purpose::Overflow),
         }
+    }
+
+    /// The key of the action `fpe` for one class. Pinned to the id epoch: nothing in its output says under which epoch it was made.
+    pub fn fpe_key(&self, class: &Class) -> Zeroizing<[u8; 32]> {
+        derivation::key(self.pinned(), Some(&self.domain), Purpose::Fpe, Some(class))
+    }
+
+    /// The keyed hash of one document, run or exchange, from 32 random bytes of the caller's, who forgets them (action `hash`, scope `document`).
+    pub fn document_mac(&self, secret: &SecretKey) -> Mac {
+        derivation::mac(secret, &self.domain, Purpose::DocumentHash)
+    }
+
+    fn pinned(&self) -> &SecretKey {
+        let epoch = self.live.iter().find(|epoch| epoch.id == self.id_epoch);
+        &epoch.expect("the id epoch was found live when these keys were made").secret
     }
 
     /// The name under which audit and budgets know a subject: 96 bits of HMAC as 24 hexadecimal digits. Pinned to the
@@ -264,6 +301,23 @@ impl ClassKeys {
         }
     }
 
+    /// Appends the same value's token under the epoch that is written with. Nothing is revealed: the value lives and is wiped within
+    /// this call. Where it need not move, nothing is appended.
+    pub fn rewrap(&self, text: &str, out: &mut String) -> Rewrapped {
+        let Some(header) = well_formed(text) else { return Rewrapped::Foreign };
+        let Some((mut value, form)) = self.open(text, header) else { return Rewrapped::LookAlike };
+        let value = Phi::new(std::mem::take(&mut *value));
+        let writes = &self.epochs[self.writes];
+        // What is pinned was written under the id epoch and is what a store is keyed by.
+        if header.epoch == writes.id || self.pinned {
+            return Rewrapped::Current;
+        }
+        match self.write_token(writes, &value, form, out) {
+            Ok(()) => Rewrapped::Moved,
+            Err(_) => Rewrapped::LookAlike, // it was a token, so it fits one
+        }
+    }
+
     /// The value behind a token, where the permit says that this caller may see this class.
     pub fn reidentify(&self, text: &str, permit: &Permit) -> Revealed {
         let Some(header) = well_formed(text) else { return Revealed::Foreign };
@@ -287,13 +341,45 @@ impl ClassKeys {
 
     fn write_token(&self, keys: &EpochKeys, phi: &Phi<'_>, form: Form, out: &mut String) -> Result<(), TokenError> {
         // Exposed to be sealed: this is the door.
-        let packed = packing::pack(phi.expose(), form)?;
+        let value = phi.expose();
+        if form == Form::default()
+            && let Some(uuid) = uuid::parse(value)
+        {
+            self.write_uuid(keys, uuid, out);
+            return Ok(());
+        }
+        let packed = packing::pack(value, form)?;
         let header = Header { epoch: keys.id, packing: packed.packing, length: packed.length, class_hint: self.hint };
         let spelled = header.spell();
         let sealed = keys.text.seal(&[spelled.as_bytes()], &packed.bytes);
         out.push_str(spelled.as_str());
         spelling::write_body(&sealed, out);
         Ok(())
+    }
+
+    /// The token of a UUID, which is what most ids are: one block each way, and no buffer but this one, which ends as ciphertext.
+    fn write_uuid(&self, keys: &EpochKeys, uuid: [u8; 16], out: &mut String) {
+        let header = Header { epoch: keys.id, packing: Packing::Uuid, length: uuid.len(), class_hint: self.hint };
+        let spelled = header.spell();
+        let mut sealed = [0; SIV_BYTES + 16];
+        sealed[SIV_BYTES..].copy_from_slice(&uuid);
+        keys.text.seal_in_place(&[spelled.as_bytes()], &mut sealed);
+        out.push_str(spelled.as_str());
+        spelling::write_body(&sealed, out);
+    }
+
+    /// The UUID behind such a token. One that verifies was sealed by `write_uuid`, or by `pack` to the same bytes.
+    fn open_uuid(&self, keys: &EpochKeys, header: &[u8], body: &[u8]) -> Option<Zeroizing<String>> {
+        let sealed: [u8; SIV_BYTES + 16] = spelling::read_uuid_body(body)?;
+        let (siv, text) = sealed.split_first_chunk::<SIV_BYTES>()?;
+        let mut uuid = Zeroizing::new([0; 16]);
+        uuid.copy_from_slice(text);
+        if !keys.text.opens(&[header], siv, uuid.as_mut_slice()) {
+            return None;
+        }
+        let mut value = Zeroizing::new(String::with_capacity(36));
+        uuid::format(*uuid, &mut value);
+        Some(value)
     }
 
     /// The value of a token whose form is right. What verifies was sealed here, in its only spelling: the body's slack is zero
@@ -303,8 +389,12 @@ impl ClassKeys {
             return None;
         }
         let (spelled, body) = text.as_bytes().split_at(header.chars());
+        let keys = self.epoch(header.epoch)?;
+        if header.packing == Packing::Uuid {
+            return Some((self.open_uuid(keys, spelled, body)?, Form::default()));
+        }
         let sealed = spelling::read_body(body)?;
-        let plain = self.epoch(header.epoch)?.text.open(&[spelled], &sealed)?;
+        let plain = keys.text.open(&[spelled], &sealed)?;
         packing::unpack(header.packing, header.length, &plain)
     }
 

@@ -51,11 +51,16 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
         let mut sealed = Vec::with_capacity(SIV_BYTES + plaintext.len());
         sealed.extend([0; SIV_BYTES]);
         sealed.extend(plaintext);
-        let (siv, text) = sealed.split_at_mut(SIV_BYTES);
+        self.seal_in_place(components, &mut sealed);
+        sealed
+    }
+
+    /// The same where the plaintext already stands behind room for `V`: nothing of it is left anywhere.
+    pub fn seal_in_place(&self, components: &[&[u8]], room_and_plaintext: &mut [u8]) {
+        let (siv, text) = room_and_plaintext.split_at_mut(SIV_BYTES);
         let v = self.s2v(components, text);
         siv.copy_from_slice(&v.to_be_bytes());
         self.xor_keystream(v, text);
-        sealed
     }
 
     /// The plaintext of `V || C`, or nothing where `V` is not `S2V(leading.., components.., plaintext)`; RFC 5297 section 2.7.
@@ -63,9 +68,14 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
     pub fn open(&self, components: &[&[u8]], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (siv, text) = sealed.split_first_chunk::<SIV_BYTES>()?;
         let mut text = Zeroizing::new(text.to_vec());
-        self.xor_keystream(u128::from_be_bytes(*siv), &mut text);
-        let v = self.s2v(components, &mut text);
-        bool::from(v.to_be_bytes().ct_eq(siv)).then_some(text)
+        self.opens(components, siv, &mut text).then_some(text)
+    }
+
+    /// Turns a ciphertext into its plaintext; whether `siv` is right for it. What does not verify is for the caller to wipe.
+    pub fn opens(&self, components: &[&[u8]], siv: &[u8; SIV_BYTES], text: &mut [u8]) -> bool {
+        self.xor_keystream(u128::from_be_bytes(*siv), text);
+        let v = self.s2v(components, text);
+        v.to_be_bytes().ct_eq(siv).into()
     }
 
     /// `D = dbl(D) xor CMAC(component)` for each component; RFC 5297 section 2.4.

@@ -219,10 +219,12 @@ pub(super) fn write_body(bytes: &[u8], out: &mut String) {
 
 /// Appends the first `count` symbols, at most 64, of these bytes and zero bits.
 fn push_symbols(bytes: &[u8], count: usize, out: &mut String) {
-    let mut symbols = [0; 64];
-    let at = |i: usize| bytes.get(i).copied().unwrap_or(0);
-    for (i, group) in symbols[..count.next_multiple_of(4)].chunks_exact_mut(4).enumerate() {
-        let bits = u32::from_be_bytes([0, at(3 * i), at(3 * i + 1), at(3 * i + 2)]);
+    let mut padded = [0; 51];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    let mut symbols = [0; 68];
+    let groups = symbols.chunks_exact_mut(4).zip(padded.chunks_exact(3));
+    for (group, bytes) in groups.take(count.div_ceil(4)) {
+        let bits = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
         group.copy_from_slice(&[18, 12, 6, 0].map(|shift| symbol((bits >> shift) as u8)));
     }
     out.push_str(std::str::from_utf8(&symbols[..count]).expect("symbols are ASCII"));
@@ -233,6 +235,22 @@ pub(super) fn read_body(body: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = unpack_bits(body)?;
     // 3 bytes are 4 symbols; a remainder of 0, 1 or 2 bytes takes 1, 2 or 3 more.
     bytes.truncate(body.len() / 4 * 3 + (body.len() % 4).checked_sub(1)?);
+    Some(bytes)
+}
+
+/// The same of a UUID's token, without a buffer. `None`: not of that length.
+pub(super) fn read_uuid_body<const N: usize>(body: &[u8]) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if body.len() != body_chars(N) {
+        return None;
+    }
+    for (group, bytes) in body.chunks(4).zip(bytes.chunks_mut(3)) {
+        let mut bits = 0;
+        for i in 0..4 {
+            bits = bits << 6 | u32::from(group.get(i).map_or(Some(0), |&s| value(s))?);
+        }
+        bytes.copy_from_slice(&bits.to_be_bytes()[1..=bytes.len()]);
+    }
     Some(bytes)
 }
 
@@ -258,7 +276,7 @@ fn unpack_bits(symbols: &[u8]) -> Option<Vec<u8>> {
     for group in symbols.chunks(4) {
         let bits =
             group.iter().try_fold(0, |bits, &s| Some(bits << 6 | u32::from(value(s)?)))? << (6 * (4 - group.len()));
-        bytes.extend(&bits.to_be_bytes()[1..=packed_bytes(group.len())]);
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..=packed_bytes(group.len())]);
     }
     Some(bytes)
 }

@@ -55,28 +55,34 @@ pub fn parse(text: &str) -> Option<[u8; 16]> {
         return None;
     }
     let mut uuid = [0; 16];
+    let mut all = 0;
     for (byte, at) in uuid.iter_mut().zip(DIGITS) {
-        *byte = digit(text[at])? << 4 | digit(text[at + 1])?;
+        let (high, low) = (VALUES[usize::from(text[at])], VALUES[usize::from(text[at + 1])]);
+        all |= high | low;
+        *byte = high << 4 | low & 15;
     }
-    Some(uuid)
+    (all <= 15).then_some(uuid)
 }
 
-fn digit(character: u8) -> Option<u8> {
-    match character {
-        b'0'..=b'9' => Some(character - b'0'),
-        b'a'..=b'f' => Some(character - b'a' + 10),
-        _ => None,
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// The value of each digit; of any other character more than fifteen.
+const VALUES: [u8; 256] = {
+    let mut values = [0xff; 256];
+    let mut i = 0;
+    while i < 16 {
+        values[HEX[i] as usize] = i as u8;
+        i += 1;
     }
-}
+    values
+};
 
 /// Appends the UUID as `parse` reads it.
 pub fn format(uuid: [u8; 16], out: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    for (i, byte) in uuid.into_iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            out.push('-');
-        }
-        out.push(char::from(HEX[usize::from(byte >> 4)]));
-        out.push(char::from(HEX[usize::from(byte & 15)]));
+    let mut text = [b'-'; 36];
+    for (byte, at) in uuid.into_iter().zip(DIGITS) {
+        text[at] = HEX[usize::from(byte >> 4)];
+        text[at + 1] = HEX[usize::from(byte & 15)];
     }
+    out.push_str(std::str::from_utf8(&text).expect("digits and hyphens are ASCII"));
 }

@@ -1,5 +1,8 @@
 //! The world around the proxy in its tests: an authority, an upstream that records what reaches it, and clients of both
 //! HTTP versions. Everything is on loopback and on free ports; nothing outlives its test.
+#![allow(dead_code)] // each test binary needs a part of it
+
+pub mod frames;
 
 use bytes::Bytes;
 use cryptonym::config::{self, Sources};
@@ -94,7 +97,7 @@ impl Pki {
         PrivateKeyDer::from_pem_file(self.folder.join(format!("{name}.key"))).unwrap()
     }
 
-    fn client_config(&self, who: Option<&str>, http: Http) -> Arc<rustls::ClientConfig> {
+    pub fn client_config(&self, who: Option<&str>, http: Http) -> Arc<rustls::ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.chain("ca").remove(0)).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -225,6 +228,11 @@ impl Upstream {
 
     pub fn next(&self, reply: Reply) {
         self.record.replies.lock().unwrap().push_back(reply);
+    }
+
+    /// Nothing is prepared any more.
+    pub fn forget(&self) {
+        self.record.replies.lock().unwrap().clear();
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -412,8 +420,11 @@ pub struct World {
 #[derive(Clone, Copy)]
 pub struct Setting {
     pub upstream_tls: bool,
+    pub untrusted: &'static str,
     pub client_auth: &'static str,
     pub rules: &'static str,
+    /// More keys of the listener, as YAML lines indented by four.
+    pub listener: &'static str,
     /// More keys of the route, as YAML lines indented by four.
     pub route: &'static str,
     /// More keys of the upstream, as YAML lines indented by six.
@@ -428,8 +439,10 @@ impl Default for Setting {
     fn default() -> Self {
         Setting {
             upstream_tls: false,
+            untrusted: "upstream",
             client_auth: "optional",
             rules: "reversible",
+            listener: "",
             route: "",
             upstream: "",
             file: "",
@@ -579,7 +592,7 @@ impl Got {
 }
 
 pub fn configuration(setting: &Setting, upstream: SocketAddr) -> String {
-    let Setting { client_auth, rules, route, file, audit, .. } = setting;
+    let Setting { untrusted, client_auth, rules, listener, route, file, audit, .. } = setting;
     let (scheme, tls) = if setting.upstream_tls { ("https", "tls: {ca: ca.pem}") } else { ("http", "timeouts: {}") };
     let more = if setting.upstream.is_empty() { tls } else { setting.upstream };
     format!(
@@ -589,13 +602,14 @@ kind: Proxy
 listeners:
   - address: 127.0.0.1:0
     tls: {{cert: server.pem, key: server.key, client_ca: ca.pem, client_auth: {client_auth}}}
+{listener}
 admin: {{address: "127.0.0.1:0"}}
 keyring: keys.yaml
 audit: {{file: "{audit}"}}
 routes:
   - name: cloud
     match: {{path: /fhir}}
-    untrusted: upstream
+    untrusted: {untrusted}
     public_base: {PUBLIC_BASE}
     rules: {rules}
     upstream:
@@ -624,13 +638,18 @@ pub fn parse(text: &str, folder: &Path) -> Result<proxy::settings::Settings, Vec
             keyring: &|_, _| Ok(keyring()),
             variable: &|name| (name == "SET").then(|| "value".to_owned()),
             folder,
+            files: &Default::default(),
         },
     )
 }
 
 /// Stands for a pack: one that loses data, or one that loses nothing.
 fn rules(name: &str) -> Compiled {
-    let pack = if name == "lossy" { "fhir-r4-pseudonymized" } else { "fhir-r4-reversible" };
+    let pack = match name {
+        "lossy" => "fhir-r4-pseudonymized",
+        "plain" => "device-telemetry",
+        _ => "fhir-r4-reversible",
+    };
     Compiled::new(cryptonym::rules::packs::embedded(pack).unwrap()).unwrap()
 }
 

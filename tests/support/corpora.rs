@@ -122,3 +122,48 @@ pub fn read(path: &Path) -> Option<File> {
     std::fs::File::open(path).ok()?.read_to_string(&mut text).ok()?;
     Some(File { name, text })
 }
+
+/// Every set of FHIR JSON that is not Synthea's, and the releases whose packs it is for.
+pub const FHIR_SETS: &[(&str, &[&str])] = &[
+    ("fhir-r4-examples-json", &["r4"]),
+    ("fhir-r4-conformance-sample", &["r4"]),
+    ("fhir-r4b-examples-json", &["r4b"]),
+    ("fhir-r5-examples-json", &["r5"]),
+    ("fhir-test-cases/r4", &["r4"]),
+    ("fhir-test-cases/r4b", &["r4b"]),
+    ("fhir-test-cases/r5", &["r5"]),
+    ("fhir-test-cases/rX", &["r4", "r4b", "r5"]),
+    ("fhir-test-cases/validator", &["r4", "r4b", "r5"]),
+    ("fhir-edge-cases", &["r4", "r4b", "r5"]),
+    ("fhir-http-requests", &["r4", "r5"]),
+    ("fhirpath-js-cases", &["r4", "r5"]),
+    ("peers", &["r4"]),
+];
+
+/// JSON and NDJSON below a folder of the records, at any depth, in the order of their paths; by default a sample of `sample` files of
+/// at most 60 KB from all over.
+pub fn files_below(set: &str, sample: usize) -> Vec<PathBuf> {
+    let Some(shared) = shared() else { return Vec::new() };
+    let (mut found, mut folders) = (Vec::new(), vec![shared.join("data").join(set)]);
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for path in entries.flatten().map(|e| e.path()) {
+            let name = path.to_string_lossy().into_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if [".json", ".ndjson", ".ndjson.gz"].iter().any(|end| name.ends_with(end)) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    if found.is_empty() {
+        say(&format!("skipped: no records in {set}"));
+    }
+    if !all() {
+        found.retain(|p| p.metadata().is_ok_and(|m| m.len() <= 60_000));
+        let every = found.len().div_ceil(sample).max(1);
+        found = found.into_iter().step_by(every).collect();
+    }
+    found
+}

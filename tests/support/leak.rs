@@ -99,6 +99,9 @@ impl<'s> LeakCheck<'s> {
     pub fn input(&mut self, document: &str) -> Result<(), String> {
         let node = json::parse(document)?;
         self.uuids.extend(uuids(document).map(|u| u.to_lowercase()));
+        self.uuids.extend(
+            document.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| is_hash(w.as_bytes())).map(str::to_owned),
+        );
         let mut identity = Vec::new();
         let keeps = self.keeps;
         let kept = &mut self.kept;
@@ -288,6 +291,12 @@ fn is_symbol(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')
 }
 
+/// The text with everything cut out that is spelled as a pseudonym of ours. UUIDs stay: they carry no mark.
+pub fn without_pseudonyms(text: &str, spelling: &Spelling) -> String {
+    let known = uuids(text).map(str::to_lowercase).collect();
+    cut(text, spelling, &known).0
+}
+
 /// Parts a text into what is not pseudonym, and the inside of what was cut out as one (folded).
 fn cut(text: &str, spelling: &Spelling, known_uuids: &HashSet<String>) -> (String, String) {
     let added: Vec<String> = spelling.added.iter().flat_map(|a| [(*a).to_owned(), a.replace('"', "\\\"")]).collect();
@@ -345,6 +354,10 @@ fn pseudonym(rest: &[u8], spelling: &Spelling, known_uuids: &HashSet<String>) ->
         let uuid = String::from_utf8_lossy(uuid).to_lowercase();
         return (!known_uuids.contains(&uuid)).then_some(36);
     }
+    // A hash of a scope that ends with its document: 128 bits, hexadecimal. One that the input held is none of ours.
+    if let Some(hash) = rest.get(..32).filter(|h| is_hash(h) && !rest.get(32).is_some_and(u8::is_ascii_alphanumeric)) {
+        return (!known_uuids.contains(String::from_utf8_lossy(hash).as_ref())).then_some(32);
+    }
     let base64 = rest.iter().position(|&b| !is_base64(b)).unwrap_or(rest.len());
     let head = &rest[..base64.min(8)];
     (base64 >= 24 && base64_decoded(head).starts_with(spelling.binary_marker)).then_some(base64)
@@ -372,6 +385,14 @@ fn token_chars(run: &[u8]) -> Option<usize> {
     let text = if high >> 4 == 1 { (length * 6).div_ceil(8) } else { length };
     let chars = chars + ((16 + text) * 8).div_ceil(6);
     (chars <= run.len()).then_some(chars)
+}
+
+/// Thirty-two lower-case hexadecimal digits, with letters and digits among them.
+fn is_hash(text: &[u8]) -> bool {
+    text.len() == 32
+        && text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        && text.iter().any(u8::is_ascii_digit)
+        && text.iter().any(u8::is_ascii_lowercase)
 }
 
 fn is_uuid(text: &[u8]) -> bool {

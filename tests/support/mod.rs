@@ -3,7 +3,9 @@
 //! Each test file takes the parts it needs; the rest is unused there.
 #![allow(dead_code, missing_docs)]
 
+pub mod canary;
 pub mod corpora;
+pub mod inside;
 pub mod json;
 pub mod leak;
 pub mod product;

@@ -1,5 +1,5 @@
-//! What a leaf of an R4 document is to an independent reader of the specification: kept, identity, a URL with identity in
-//! it, or a date. From `tables/elements_r4.tsv` (the release's elements) and `tables/phi_rules_r4.tsv` (HIPAA, path by path).
+//! What a leaf of a FHIR document is to an independent reader of the specification: kept, identity, a URL with identity in
+//! it, or a date. From `tables/elements_*.tsv` (the release's elements) and `tables/phi_rules_*.tsv` (HIPAA, path by path).
 //!
 //! Nothing here is the product's: neither its tables nor its packs. Where the tables leave the choice to a pack ("keep|redact"),
 //! the leaf counts as kept, so that this view never calls an honest pack a leak; what it calls identity, no pack may let through.
@@ -7,7 +7,6 @@
 use super::json::Node;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 /// What may happen to a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,18 +88,26 @@ const KEPT_ANYWAY: &[&str] =
     &["Quantity.unit", "Age.unit", "Count.unit", "Distance.unit", "Duration.unit", "Money.unit", "SimpleQuantity.unit"];
 
 /// URIs that are about a person or a machine of theirs.
-const PERSONAL_URIS: &[&str] =
-    &["Attachment.url", "Meta.source", "Endpoint.address", "Subscription.channel.endpoint", "Device.url"];
+const PERSONAL_URIS: &[&str] = &[
+    "Attachment.url",
+    "Meta.source",
+    "Endpoint.address",
+    "Subscription.channel.endpoint",
+    "Subscription.endpoint",
+    "Device.url",
+];
 
 /// Resources that define rather than record; their ids are names that everybody may know (design §4).
 pub const DEFINITIONAL: &[&str] = &[
     "ActivityDefinition",
+    "ActorDefinition",
     "CapabilityStatement",
     "ChargeItemDefinition",
+    "Citation",
     "CodeSystem",
     "CompartmentDefinition",
     "ConceptMap",
-    "DeviceDefinition",
+    "ConditionDefinition",
     "EffectEvidenceSynthesis",
     "EventDefinition",
     "Evidence",
@@ -116,6 +123,7 @@ pub const DEFINITIONAL: &[&str] = &[
     "OperationDefinition",
     "PlanDefinition",
     "Questionnaire",
+    "Requirements",
     "ResearchDefinition",
     "ResearchElementDefinition",
     "RiskEvidenceSynthesis",
@@ -123,22 +131,25 @@ pub const DEFINITIONAL: &[&str] = &[
     "SpecimenDefinition",
     "StructureDefinition",
     "StructureMap",
+    "SubscriptionTopic",
     "TerminologyCapabilities",
-    "TestReport",
+    "TestPlan",
     "TestScript",
     "ValueSet",
 ];
 
 impl Schema {
-    /// The tables of the shared folder, or `None` where it is absent.
+    /// The tables of R4 in the shared folder, or `None` where it is absent.
     pub fn shared() -> Option<Schema> {
-        let tables = super::corpora::shared()?.join("tables");
-        Some(Schema::read(&tables))
+        Schema::of("r4")
     }
 
-    fn read(tables: &Path) -> Schema {
-        let read = |name: &str| std::fs::read_to_string(tables.join(name)).expect("a table of the shared folder");
-        Schema::parse(&read("elements_r4.tsv"), &read("phi_rules_r4.tsv"))
+    /// The tables of a release: `r4`, `r4b`, `r5`.
+    pub fn of(release: &str) -> Option<Schema> {
+        let tables = super::corpora::shared()?.join("tables");
+        let read = |name: String| std::fs::read_to_string(tables.join(name)).expect("a table of the shared folder");
+        let (elements, rules) = (read(format!("elements_{release}.tsv")), read(format!("phi_rules_{release}.tsv")));
+        Some(Schema::parse(&elements, &rules))
     }
 
     /// Both tables as text.

@@ -7,23 +7,40 @@
 //! A configuration holds no identity, so its words may be quoted in a mistake, but values of `${VAR}` may be secret: they
 //! never are.
 
+mod file;
+mod upstream;
+mod values;
+
+use crate::encoding::stream::Packing;
 use crate::names::{Caller, Class, Domain, EpochId, Purpose};
 use crate::policy::{Grant, Policy, Reveal};
-use crate::proxy::limits::{self, CONFIG_BYTES_MAX, CONNECTIONS_MAX, TIMEOUT_MAX, Tunable};
-use crate::proxy::settings::{Credentials, KnownCaller, Listener, ListenerTls, Mark, Route, Settings, Upstream};
+use crate::proxy::limits::{CONFIG_BYTES_MAX, CONNECTIONS_MAX, Tunable};
+use crate::proxy::proxy_protocol::Network;
+use crate::proxy::settings::{Credentials, KnownCaller, Listener, ListenerTls, Mark, Route, Settings, Untrusted};
 use crate::proxy::tls;
 use crate::rewrite::{self, Engine, Options, Overflow};
 use crate::rules::Compiled;
 use crate::token::Keyring;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use file::{
+    AdminFile, AuditFile, CallerFile, CredentialsFile, File, GrantFile, Later, LimitsFile, ListenerFile,
+    ListenerTlsFile, MarkFile, MatchFile, PairFile, ProxyProtocolFile, RouteFile, Text,
+};
+use rustls::sign::CertifiedKey;
 use serde_saphyr::Spanned;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use values::{Base, address, duration, expand, is_local, path_prefix};
+
+/// The JSON Schema of a configuration as written.
+#[cfg(feature = "cli")]
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(File)
+}
 
 /// One mistake in a configuration: where, what, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,174 +75,13 @@ pub struct Sources<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     /// Where relative paths start: the folder of the configuration.
     pub folder: &'a Path,
+    /// Takes down every file that the configuration consists of, whether it could be read or not: what to watch.
+    pub files: &'a RefCell<BTreeSet<PathBuf>>,
 }
-
-// -- as written
-
-type Text = Option<Spanned<String>>;
-type Later = Option<Spanned<IgnoredAny>>;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-struct File {
-    #[serde(rename = "apiVersion")]
-    api_version: Text,
-    kind: Text,
-    #[serde(default)]
-    listeners: Vec<Spanned<ListenerFile>>,
-    admin: Option<AdminFile>,
-    keyring: Text,
-    #[serde(default)]
-    allow_readable_keys: bool,
-    audit: Option<AuditFile>,
-    #[serde(default)]
-    routes: Vec<Spanned<RouteFile>>,
-    #[serde(default)]
-    callers: Vec<Spanned<CallerFile>>,
-    #[serde(default)]
-    grants: Vec<Spanned<GrantFile>>,
-    limits: Option<LimitsFile>,
-    budgets: Later,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListenerFile {
-    address: Text,
-    tls: Option<ListenerTlsFile>,
-    proxy_protocol: Later,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListenerTlsFile {
-    cert: Text,
-    key: Text,
-    client_ca: Text,
-    client_auth: Text,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AdminFile {
-    address: Text,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AuditFile {
-    file: Text,
-    fsync: Option<Spanned<bool>>,
-    checkpoint_key: Later,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RouteFile {
-    name: Text,
-    #[serde(rename = "match")]
-    matching: Option<MatchFile>,
-    untrusted: Text,
-    upstream: Option<Spanned<UpstreamFile>>,
-    public_base: Text,
-    rules: Text,
-    domain: Text,
-    id_epoch: Option<Spanned<u8>>,
-    overflow: Text,
-    lossy_update: Text,
-    credentials: Option<Spanned<CredentialsFile>>,
-    reveal_found: Later,
-    allow: Later,
-    encodings: Later,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MatchFile {
-    host: Text,
-    path: Text,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UpstreamFile {
-    url: Text,
-    tls: Option<UpstreamTlsFile>,
-    timeouts: Option<TimeoutsFile>,
-    urls: Later,
-    health: Later,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UpstreamTlsFile {
-    ca: Text,
-    cert: Text,
-    key: Text,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TimeoutsFile {
-    connect: Text,
-    first_byte: Text,
-    whole: Text,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum CredentialsFile {
-    Drop,
-    Forward,
-    Replace(String),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CallerFile {
-    name: Text,
-    #[serde(rename = "match")]
-    matching: Option<MarkFile>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MarkFile {
-    dns: Text,
-    subject: Text,
-    spiffe: Text,
-    jwt: Later,
-    api_key_sha256: Later,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GrantFile {
-    #[serde(default)]
-    callers: Vec<Spanned<String>>,
-    #[serde(default)]
-    routes: Vec<Spanned<String>>,
-    #[serde(default)]
-    reidentify: BTreeMap<String, Spanned<String>>,
-    #[serde(default)]
-    purposes: Vec<Spanned<String>>,
-    pseudonymize: Later,
-    expires: Later,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LimitsFile {
-    connections: Option<Spanned<usize>>,
-    exchanges: Option<Spanned<usize>>,
-    drain_delay: Text,
-    drain_timeout: Text,
-}
-
-// -- as meant
 
 /// Reads and checks the configuration of a file.
 pub fn load(path: &Path, sources: &Sources<'_>) -> Result<Settings, Vec<Mistake>> {
+    sources.files.borrow_mut().insert(path.to_owned());
     let text = read(path).map_err(|what| {
         vec![Mistake {
             line: 0,
@@ -331,6 +187,13 @@ impl Reader<'_> {
         self.sources.folder.join(text)
     }
 
+    /// A path that belongs to the configuration.
+    fn named(&self, text: &str) -> PathBuf {
+        let path = self.path(text);
+        self.sources.files.borrow_mut().insert(path.clone());
+        path
+    }
+
     /// A file's bytes through a function; both can be mistaken.
     fn file<T>(
         &mut self,
@@ -338,7 +201,7 @@ impl Reader<'_> {
         value: (String, u64),
         read: impl Fn(&[u8]) -> Result<T, tls::TlsError>,
     ) -> Option<T> {
-        let path = self.path(&value.0);
+        let path = self.named(&value.0);
         let read =
             read_bytes(&path).and_then(|bytes| read(&bytes).map_err(|error| format!("{} {error}", path.display())));
         match read {
@@ -400,27 +263,38 @@ impl Reader<'_> {
 
     fn listener(&mut self, written: Spanned<ListenerFile>) -> Option<Listener> {
         self.line = written.referenced.line();
-        let ListenerFile { address, tls, proxy_protocol } = written.value;
-        self.later("proxy_protocol", &proxy_protocol);
+        let ListenerFile { address: place, tls, proxy_protocol, allow_plain } = written.value;
+        let speakers = proxy_protocol.map_or(Vec::new(), |written| self.speakers(written));
         let tls_wanted = tls.is_some();
         let tls = tls.map(|tls| self.listener_tls(tls));
-        let value = self.required("address", address, "write address: 127.0.0.1:8443")?;
-        let line = value.1;
-        let address = self.read("address", value, "write an IP address and a port: 127.0.0.1:8443", |t| {
-            t.parse::<SocketAddr>().ok()
-        })?;
-        if !tls_wanted && !address.ip().is_loopback() {
+        let value = self.required("address", place, "write address: 127.0.0.1:8443, or unix:PATH")?;
+        let (line, folder) = (value.1, self.sources.folder);
+        let advice = "write an IP address and a port: 127.0.0.1:8443, or unix:PATH";
+        let address = self.read("address", value, advice, |text| address(text, folder))?;
+        if !tls_wanted && !allow_plain && !is_local(&address) {
             self.wrong(
                 line,
                 "a listener that others can reach has no TLS",
-                "add `tls: {cert, key}`, or listen on 127.0.0.1",
+                "add `tls: {cert, key}`, listen on 127.0.0.1, or write allow_plain: true if identity may cross that network in clear",
             );
         }
-        Some(Listener { address, tls: tls.flatten() })
+        Some(Listener { address, tls: tls.flatten(), speakers })
+    }
+
+    fn speakers(&mut self, written: ProxyProtocolFile) -> Vec<Network> {
+        if written.from.is_empty() {
+            self.missing("proxy_protocol.from", "name the balancers that are believed: from: [10.0.0.0/8]");
+        }
+        let advice = "write an address or a network, without bits beyond its mask: 10.0.0.0/8";
+        let texts = written.from.into_iter().filter_map(|text| {
+            let value = self.text(Some(text))?;
+            self.read("proxy_protocol.from", value, advice, Network::parse)
+        });
+        texts.collect()
     }
 
     fn listener_tls(&mut self, written: ListenerTlsFile) -> Option<ListenerTls> {
-        let ListenerTlsFile { cert, key, client_ca, client_auth } = written;
+        let ListenerTlsFile { cert, key, client_ca, client_auth, certificates } = written;
         let line = self.line;
         let auth = match self.text(client_auth) {
             Some(value) => self.read("client_auth", value, "write optional or required", |text| match text {
@@ -437,15 +311,34 @@ impl Reader<'_> {
             self.missing("client_auth", "write optional (devices without certificates get pseudonyms) or required");
         }
         let roots = self.text(client_ca).and_then(|value| self.file("client_ca", value, tls::authorities));
-        let chain = self.required("cert", cert, "name the listener's certificate chain");
+        let first = self.pair(PairFile { cert, key });
+        let more: Vec<_> = certificates
+            .into_iter()
+            .map(|pair| {
+                self.line = pair.referenced.line();
+                self.pair(pair.value)
+            })
+            .collect();
+        self.line = line;
+        let pairs: Vec<(CertifiedKey, i64)> = [first].into_iter().chain(more).collect::<Option<_>>()?;
+        let expires = pairs.iter().map(|(_, expires)| *expires).min()?;
+        let clients = roots.zip(auth);
+        let trust = tls::trust(clients.as_ref().map(|(roots, auth)| (roots.as_ref(), *auth)));
+        let made = tls::server(pairs.into_iter().map(|(pair, _)| pair).collect(), clients);
+        made.map(|config| ListenerTls { config, expires, trust })
+            .map_err(|error| self.wrong(line, format!("`tls`: a file {error}"), "give PEM files made for TLS"))
+            .ok()
+    }
+
+    /// A certificate chain with its key, and when it ends.
+    fn pair(&mut self, written: PairFile) -> Option<(CertifiedKey, i64)> {
+        let line = self.line;
+        let chain = self.required("cert", written.cert, "name the certificate chain");
         let chain = chain.and_then(|value| self.file("cert", value, tls::certificates));
-        let key = self.required("key", key, "name the certificate's private key");
+        let key = self.required("key", written.key, "name the certificate's private key");
         let key = key.and_then(|value| self.file("key", value, tls::private_key));
         let (chain, key) = (chain?, key?);
-        let made = tls::expires(&chain[0]).and_then(|expires| {
-            let config = tls::server(chain, key, roots.zip(auth))?;
-            Ok(ListenerTls { config, expires })
-        });
+        let made = tls::expires(&chain[0]).and_then(|expires| Ok((tls::pair(chain, key)?, expires)));
         made.map_err(|error| self.wrong(line, format!("`tls`: the file {error}"), "give matching `cert` and `key`"))
             .ok()
     }
@@ -462,7 +355,7 @@ impl Reader<'_> {
         let (source, line) = self.required("keyring", written, "name a keyring file, or env:NAME")?;
         let source = match source.strip_prefix("env:") {
             Some(_) => source,
-            None => self.path(&source).to_string_lossy().into_owned(),
+            None => self.named(&source).to_string_lossy().into_owned(),
         };
         let found = (self.sources.keyring)(&source, allow_readable);
         found.map_err(|mistakes| self.all("keyring", line, mistakes)).ok()
@@ -498,9 +391,7 @@ impl Reader<'_> {
         self.line = written.referenced.line();
         let line = self.line;
         let route = written.value;
-        for (key, value) in
-            [("reveal_found", &route.reveal_found), ("allow", &route.allow), ("encodings", &route.encodings)]
-        {
+        for (key, value) in [("reveal_found", &route.reveal_found), ("allow", &route.allow)] {
             self.later(key, value);
         }
         let name = self.required("name", route.name, "name the route; grants and metrics use it");
@@ -515,15 +406,14 @@ impl Reader<'_> {
             Some(value) => self.read("match.path", value, "write a path such as /fhir, without escapes", path_prefix),
             None => Some(String::new()),
         };
-        match self.required("untrusted", route.untrusted, "say which side may not know who the patient is: upstream") {
-            Some((side, line)) if side == "downstream" => {
-                self.wrong(line, "`untrusted: downstream` is not supported yet", "use untrusted: upstream");
-            }
-            Some(value) => {
-                let _ = self.read("untrusted", value, "write upstream", |text| (text == "upstream").then_some(()));
-            }
-            None => {}
-        }
+        let advice = "say which side may not know who the patient is: upstream or downstream";
+        let untrusted = self.required("untrusted", route.untrusted, advice).and_then(|value| {
+            self.read("untrusted", value, "write upstream or downstream", |text| match text {
+                "upstream" => Some(Untrusted::Upstream),
+                "downstream" => Some(Untrusted::Downstream),
+                _ => None,
+            })
+        });
         let public_base =
             self.required("public_base", route.public_base, "the base URL by which callers reach this route");
         let public_base = public_base.and_then(|value| {
@@ -556,17 +446,19 @@ impl Reader<'_> {
             None => Some(None),
         };
         let overflow = match self.text(route.overflow) {
-            Some(value) => self.read("overflow", value, "write refuse (hash comes later)", |text| match text {
+            Some(value) => self.read("overflow", value, "write refuse or hash", |text| match text {
                 "refuse" => Some(Overflow::Refuse),
+                "hash" => Some(Overflow::Hash),
                 _ => None,
             }),
             None => Some(Overflow::Refuse),
         };
         let credentials = self.credentials(route.credentials);
+        let packings = route.encodings.into_iter().filter_map(|coding| self.packing(coding)).collect();
         let rules = self.required("rules", route.rules, "name an embedded pack, or a rule file");
         let rules = rules.and_then(|(source, line)| {
             let source = match Path::new(&source).extension() {
-                Some(_) => self.path(&source).to_string_lossy().into_owned(),
+                Some(_) => self.named(&source).to_string_lossy().into_owned(),
                 None => source,
             };
             (self.sources.rules)(&source).map_err(|mistakes| self.all("rules", line, mistakes)).ok()
@@ -576,9 +468,26 @@ impl Reader<'_> {
         let (name, path, public_base, upstream) = (name?, path?, public_base?, upstream?);
         let (domain, id_epoch, overflow, credentials) = (domain?, id_epoch?, overflow?, credentials?);
         let (rules, keyring, updates) = (rules?, keyring?, updates?);
-        let base =
-            rewrite::Base { trusted: public_base.clone(), untrusted: format!("{}{}", upstream.origin, upstream.path) };
-        let options = Options { id_epoch, overflow, bases: vec![base], refuse_updates: !updates };
+        let untrusted = untrusted?;
+        let calls_in = untrusted == Untrusted::Downstream;
+        if calls_in && rules.plain.is_some() {
+            let what = "`untrusted: downstream` is not supported yet with rules of `format: json`";
+            self.wrong(line, what, "use rules of `format: fhir`");
+            return None;
+        }
+        if calls_in && overflow == Overflow::Hash {
+            let what = "`overflow: hash` makes ids that no caller outside could use again";
+            self.wrong(line, what, "write overflow: refuse");
+            return None;
+        }
+        // Each endpoint may call itself by its own name: all of them are this route. On the way to them the first is meant.
+        let bases = upstream.origins.iter().map(|origin| {
+            let (callers, upstreams) = (public_base.clone(), format!("{origin}{}", upstream.path));
+            let (trusted, untrusted) = if calls_in { (upstreams, callers) } else { (callers, upstreams) };
+            rewrite::Base { trusted, untrusted }
+        });
+        let bases = bases.collect();
+        let options = Options { id_epoch, overflow, bases, refuse_updates: !updates, calls_in, ..Options::default() };
         let engine = Engine::new(rules, keyring, &domain, options);
         let engine = engine.map_err(|mistake| self.wrong(line, mistake, "see the keyring and `id_epoch`")).ok()?;
         Some(Route {
@@ -587,8 +496,10 @@ impl Reader<'_> {
             path,
             public_base,
             engine: Arc::new(engine),
+            untrusted,
             upstream,
             credentials,
+            packings,
             updates,
         })
     }
@@ -613,6 +524,13 @@ impl Reader<'_> {
         }
     }
 
+    fn packing(&mut self, written: Spanned<String>) -> Option<Packing> {
+        let value = self.text(Some(written))?;
+        self.read("encodings", value, "write gzip or zstd; br and deflate are read where they come", |text| {
+            [Packing::Gzip, Packing::Zstd].into_iter().find(|packing| packing.name() == text)
+        })
+    }
+
     fn credentials(&mut self, written: Option<Spanned<CredentialsFile>>) -> Option<Credentials> {
         let Some(written) = written else { return Some(Credentials::Drop) };
         let (referenced, defined) = (written.referenced, written.defined);
@@ -628,75 +546,6 @@ impl Reader<'_> {
                 })
             }
         }
-    }
-
-    fn upstream(&mut self, written: Spanned<UpstreamFile>) -> Option<Upstream> {
-        self.line = written.referenced.line();
-        let UpstreamFile { url, tls, timeouts, urls, health } = written.value;
-        self.later("upstream.urls", &urls);
-        self.later("upstream.health", &health);
-        let url = self.required("url", url, "write https://HOST[:PORT]/PATH");
-        let line = url.as_ref().map_or(self.line, |url| url.1);
-        let base =
-            url.and_then(|url| self.read("url", url, "write https://HOST[:PORT]/PATH, without query", Base::parse));
-        let tls = tls.map(|tls| self.upstream_tls(tls));
-        let TimeoutsFile { connect, first_byte, whole } =
-            timeouts.unwrap_or(TimeoutsFile { connect: None, first_byte: None, whole: None });
-        let connect = self.duration("timeouts.connect", connect, limits::CONNECT_TIMEOUT);
-        let first_byte = self.duration("timeouts.first_byte", first_byte, limits::FIRST_BYTE_TIMEOUT);
-        let whole = self.duration("timeouts.whole", whole, limits::WHOLE_TIMEOUT);
-        let base = base?;
-        let tls = match (base.secure, tls) {
-            (true, Some(tls)) => Some(tls?),
-            (true, None) => {
-                self.line = line;
-                self.missing(
-                    "upstream.tls.ca",
-                    "name the authority of the upstream's certificate; no other is trusted",
-                );
-                return None;
-            }
-            (false, _) if !base.is_loopback() => {
-                let what = "the upstream is reached without TLS";
-                self.wrong(line, what, "write https://; plain http is for 127.0.0.1 only");
-                return None;
-            }
-            (false, Some(_)) => {
-                self.wrong(line, "an upstream with `tls` is written as http://", "write https://");
-                return None;
-            }
-            (false, None) => None,
-        };
-        Some(Upstream {
-            origin: base.origin,
-            path: base.path,
-            tls,
-            connect: connect?,
-            first_byte: first_byte?,
-            whole: whole?,
-        })
-    }
-
-    fn upstream_tls(&mut self, written: UpstreamTlsFile) -> Option<Arc<rustls::ClientConfig>> {
-        let UpstreamTlsFile { ca, cert, key } = written;
-        let line = self.line;
-        let has_own = cert.is_some() || key.is_some();
-        let roots = self.required("ca", ca, "name the authority of the upstream's certificate");
-        let roots = roots.and_then(|value| self.file("ca", value, tls::authorities));
-        let own = if has_own {
-            let chain = self.required("cert", cert, "a key needs its certificate");
-            let chain = chain.and_then(|value| self.file("cert", value, tls::certificates));
-            let key = self.required("key", key, "a certificate needs its key");
-            let key = key.and_then(|value| self.file("key", value, tls::private_key));
-            Some((chain?, key?))
-        } else {
-            None
-        };
-        let made = tls::client(roots?, own);
-        made.map_err(|error| {
-            self.wrong(line, format!("`upstream.tls`: the file {error}"), "give matching `cert` and `key`")
-        })
-        .ok()
     }
 
     fn duration(&mut self, key: &str, written: Text, default: Duration) -> Option<Duration> {
@@ -811,10 +660,13 @@ impl Reader<'_> {
 
     fn limits(&mut self, written: Option<LimitsFile>) -> Tunable {
         let mut limits = Tunable::default();
-        let Some(LimitsFile { connections, exchanges, drain_delay, drain_timeout }) = written else { return limits };
-        for (key, written, place) in
-            [("connections", connections, &mut limits.connections), ("exchanges", exchanges, &mut limits.exchanges)]
-        {
+        let Some(written) = written else { return limits };
+        let LimitsFile { connections, connections_per_address, exchanges, stall, drain_delay, drain_timeout } = written;
+        for (key, written, place) in [
+            ("connections", connections, &mut limits.connections),
+            ("connections_per_address", connections_per_address, &mut limits.per_address),
+            ("exchanges", exchanges, &mut limits.exchanges),
+        ] {
             match written {
                 Some(count) if (1..=CONNECTIONS_MAX).contains(&count.value) => *place = count.value,
                 Some(count) => {
@@ -824,6 +676,7 @@ impl Reader<'_> {
                 None => {}
             }
         }
+        limits.stall = self.duration("limits.stall", stall, limits.stall).unwrap_or_default();
         limits.drain_delay = self.duration("limits.drain_delay", drain_delay, limits.drain_delay).unwrap_or_default();
         limits.drain_timeout =
             self.duration("limits.drain_timeout", drain_timeout, limits.drain_timeout).unwrap_or_default();
@@ -835,84 +688,4 @@ impl Reader<'_> {
 struct Known {
     callers: BTreeSet<Caller>,
     routes: BTreeSet<String>,
-}
-
-/// Replaces `${VAR}` and `${VAR:-default}`. The text of a mistake names the variable, never its value.
-fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
-    let mut expanded = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find("${") {
-        expanded.push_str(&rest[..start]);
-        let Some(length) = rest[start..].find('}') else { return Err("`${` without its `}`".into()) };
-        let inside = &rest[start + 2..start + length];
-        let (name, default) = match inside.split_once(":-") {
-            Some((name, default)) => (name, Some(default)),
-            None => (inside, None),
-        };
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return Err("`${...}` holds no name of a variable".into());
-        }
-        let value = variable(name).filter(|value| !value.is_empty()).or(default.map(str::to_owned));
-        expanded.push_str(&value.ok_or_else(|| format!("the variable {name} is not set"))?);
-        rest = &rest[start + length + 1..];
-    }
-    expanded.push_str(rest);
-    Ok(expanded)
-}
-
-/// `/fhir`, or nothing for `/`: unreserved characters only, so that it has one spelling.
-fn path_prefix(text: &str) -> Option<String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'.' | b'_' | b'~');
-    let trimmed = text.strip_suffix('/').unwrap_or(text);
-    let segments_whole = trimmed.split('/').skip(1).all(|segment| !matches!(segment, "" | "." | ".."));
-    let fits = (trimmed.is_empty() || trimmed.starts_with('/')) && trimmed.bytes().all(plain) && segments_whole;
-    fits.then(|| trimmed.to_owned())
-}
-
-/// An absolute base URL, in parts.
-struct Base {
-    secure: bool,
-    host: String,
-    origin: String,
-    path: String,
-}
-
-impl Base {
-    fn parse(text: &str) -> Option<Base> {
-        let uri: http::Uri = text.parse().ok()?;
-        let secure = match uri.scheme_str()? {
-            "https" => true,
-            "http" => false,
-            _ => return None,
-        };
-        let authority = uri.authority()?;
-        if authority.as_str().contains('@') || uri.query().is_some() || text.contains('#') {
-            return None;
-        }
-        let origin = format!("{}://{}", uri.scheme_str()?, authority.as_str().to_ascii_lowercase());
-        Some(Base { secure, host: authority.host().to_ascii_lowercase(), origin, path: path_prefix(uri.path())? })
-    }
-
-    fn whole(&self) -> String {
-        format!("{}{}", self.origin, self.path)
-    }
-
-    fn is_loopback(&self) -> bool {
-        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
-        bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    }
-}
-
-/// `500ms`, `5s`, `2m` or `1h`; more than nothing, at most a day.
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let number: u32 = text[..digits].parse().ok()?;
-    let unit = match &text[digits..] {
-        "ms" => Duration::from_millis(1),
-        "s" => Duration::from_secs(1),
-        "m" => Duration::from_secs(60),
-        "h" => Duration::from_secs(3600),
-        _ => return None,
-    };
-    unit.checked_mul(number).filter(|time| !time.is_zero() && *time <= TIMEOUT_MAX)
 }
