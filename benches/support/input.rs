@@ -118,8 +118,22 @@ fn made_up() -> Vec<Vec<u8>> {
 
 /// A compact transaction of about this many bytes.
 pub fn bundle(bytes: usize) -> Vec<u8> {
+    bundle_of(&entries(), bytes)
+}
+
+/// The same of made-up records, the same everywhere.
+pub fn made_up_bundle(bytes: usize) -> Vec<u8> {
+    bundle_of(&made_up(), bytes)
+}
+
+/// A made-up patient.
+pub fn made_up_resource() -> Vec<u8> {
+    objects_at(&made_up()[0], 1).swap_remove(0)
+}
+
+fn bundle_of(entries: &[Vec<u8>], bytes: usize) -> Vec<u8> {
     let mut out = br#"{"resourceType":"Bundle","type":"transaction","entry":["#.to_vec();
-    for (i, entry) in entries().iter().enumerate() {
+    for (i, entry) in entries.iter().enumerate() {
         if i > 0 && out.len() >= bytes {
             break;
         }

@@ -1,5 +1,5 @@
-//! Element paths of rules: any text is one or several paths or an error at a place inside it; each path has a root or several steps, and
-//! reads the same whatever white space surrounds it.
+//! Element paths of rules: any text is one or several paths or an error at a place inside it; each path has a root or steps, or names
+//! any resource, and reads the same whatever white space surrounds it.
 #![no_main]
 
 use cryptonym::rules::path;
@@ -13,7 +13,8 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Ok(parsed) => {
             assert!(!parsed.is_empty());
-            assert!(parsed.iter().all(|path| path.root.is_some() || !path.steps.is_empty() || text.contains("Resource")));
+            let any_resource = ["Resource", "%resource", "$this"].iter().any(|word| text.contains(word));
+            assert!(parsed.iter().all(|path| path.root.is_some() || !path.steps.is_empty() || any_resource));
             assert_eq!(path::parse(&format!(" {text} ")), Ok(parsed));
         }
     }

@@ -253,12 +253,18 @@ impl<'u> Decider<'u> {
                     None => Ok(Fate::Stays), // a slot's or object's place held text: only coming back, where it stays
                 }
             }
-            EventKind::Object => self.object(at, state, resource, bound),
+            EventKind::Object => self.object(at, if event.exact { event.state } else { state }, resource, bound),
             EventKind::Array => self.array(at, state, flags, resource, bound, full_url),
             EventKind::Resource => self.resource(at, event.state, resource, full_url),
             EventKind::Unknown => {
                 self.report.removed += 1;
                 Ok(Fate::Goes)
+            }
+            EventKind::PassedObject | EventKind::PassedArray => Ok(Fate::Stays),
+            EventKind::Cut => {
+                self.report.removed += 1;
+                self.desk.edits.push(Edit { start: event.start, end: event.end, text: (0, 0) });
+                Ok(Fate::Stays)
             }
         }
     }
@@ -280,6 +286,15 @@ impl<'u> Decider<'u> {
             true => Ok(()),
             false => Err(No(Code::BadValue, at)),
         }
+    }
+
+    /// What stands in something that was passed: it stays, or was found to go.
+    #[inline]
+    fn passed(&mut self, at: u32, resource: &mut Resource) -> Decided<()> {
+        let state = self.events[at as usize].state;
+        let fate = self.element(at, state, 0, resource, false, None)?;
+        debug_assert!(fate == Fate::Stays, "only what is sure to stay is passed");
+        Ok(())
     }
 
     fn array(
@@ -309,6 +324,11 @@ impl<'u> Decider<'u> {
         let mut next = at + 1;
         while next < event.link {
             let child = &events[next as usize];
+            if child.depth != event.depth + 1 {
+                self.passed(next, resource)?;
+                next = child.link;
+                continue;
+            }
             if self.element(next, state, flags, resource, bound && event.members == 1, full_url)? == Fate::Goes {
                 if in_step {
                     self.replace(child_span(child), b"null");
@@ -319,7 +339,7 @@ impl<'u> Decider<'u> {
             }
             next = child.link;
         }
-        if removed > 0 && removed + event.nulls == event.members {
+        if removed > 0 && removed + event.hollow == event.members {
             self.desk.edits.truncate(mark);
             return Ok(Fate::Goes);
         }
@@ -364,10 +384,16 @@ impl<'u> Decider<'u> {
         }
         let outer = std::mem::replace(&mut self.around, at);
         let mark = self.desk.edits.len();
-        let (mut removed, mut frames) = (0, 0);
+        // Coming back only what was added goes, whatever is left.
+        let (mut removed, mut hollow) = (0, if out { event.hollow } else { 0 });
         let mut next = at + 1;
         while next < event.link {
             let child = &events[next as usize];
+            if child.depth != event.depth + 1 {
+                self.passed(next, resource)?;
+                next = child.link;
+                continue;
+            }
             let cell = if child.edge == UNKNOWN_EDGE { cell::Cell::default() } else { automaton.cell(row, child.edge) };
             let fate = if shape.kind == Kind::Request && is_condition(shape, child) {
                 self.condition(next, cell.state, at, shape, resource)?
@@ -375,8 +401,11 @@ impl<'u> Decider<'u> {
                 let bound = bound && cell.flags & REQUIRED != 0;
                 self.element(next, cell.state, cell.flags, resource, bound, full_url)?
             };
+            if fate == Fate::Goes && out && cell.flags & FRAME != 0 {
+                hollow -= 1;
+            }
             match fate {
-                Fate::Stays => frames += u32::from(out && cell.flags & FRAME != 0),
+                Fate::Stays => {}
                 Fate::Goes if cell.flags & REQUIRED == 0 => {
                     self.cut(child, removed);
                     removed += 1;
@@ -396,7 +425,7 @@ impl<'u> Decider<'u> {
         }
         self.around = outer;
         // What is left may be only a frame: an Extension with nothing but its url, an element with nothing but its id.
-        if removed > 0 && event.members - removed <= frames && event.kind == EventKind::Object {
+        if removed > 0 && event.members - removed <= hollow && event.kind == EventKind::Object {
             self.desk.edits.truncate(mark);
             return Ok(Fate::Goes);
         }
@@ -427,7 +456,7 @@ impl<'u> Decider<'u> {
         let mut number = 0;
         for test in &switch.tests {
             let value = self.child(at, test.edge).map(|leaf| self.text(leaf)).transpose()?;
-            number = number * test.outcomes() + test.outcome(value.as_deref());
+            number = number * test.outcomes() + test.outcome(value.as_deref().map(str::as_bytes));
         }
         Ok(switch.variants[number])
     }
@@ -754,13 +783,13 @@ impl<'u> Decider<'u> {
         text::decode(spelling).ok_or(No(Code::BadText, at))
     }
 
-    /// The event of a direct member.
+    /// The event of a direct member, unless it was passed.
     fn child(&self, at: u32, edge: u16) -> Option<u32> {
-        let link = self.events[at as usize].link;
+        let (link, depth) = (self.events[at as usize].link, self.events[at as usize].depth + 1);
         let mut next = at + 1;
         while next < link {
             let event = &self.events[next as usize];
-            if event.edge == edge && event.kind != EventKind::Unknown {
+            if event.edge == edge && event.depth == depth && event.kind != EventKind::Unknown && !event.kind.is_passed() {
                 return Some(next);
             }
             next = event.link;
@@ -796,16 +825,12 @@ impl<'u> Decider<'u> {
     #[cold]
     fn refusal(&self, No(code, at): No, place: String) -> Refusal {
         let mut path = place;
-        for i in 0..=at {
-            let event = &self.events[i as usize];
-            if i < at && event.link <= at {
-                continue;
-            }
-            let parent = (0..i).rev().find(|&p| self.events[p as usize].link > i);
-            match parent.map(|p| {
-                (self.events[p as usize].kind, self.automaton.states[self.events[p as usize].state as usize].node)
-            }) {
-                Some((EventKind::Array, _)) => path.push_str(&format!("[{}]", event.index)),
+        let last = &self.events[at as usize];
+        let around = |event: &&Event| event.start <= last.start && event.end >= last.end;
+        let mut outer: Option<&Event> = None;
+        for event in self.events[..=at as usize].iter().filter(around) {
+            match outer.map(|outer| (outer.kind, self.automaton.states[outer.state as usize].node)) {
+                Some((EventKind::Array | EventKind::PassedArray, _)) => path.push_str(&format!("[{}]", event.index)),
                 Some((_, Node::Object { shape, .. })) => {
                     let shape = &self.automaton.shapes[shape as usize];
                     path.push('.');
@@ -818,6 +843,7 @@ impl<'u> Decider<'u> {
             {
                 path.push_str(self.automaton.shapes[shape as usize].name);
             }
+            outer = Some(event);
         }
         Refusal { code, path, byte: u64::from(self.events[at as usize].start) }
     }

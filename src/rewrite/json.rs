@@ -8,7 +8,9 @@
 //! a unit may leave before `scan` has returned its end.
 //!
 //! Events are in document order. A container in which nothing is watched takes its event back when it is closed, so untouched
-//! subtrees cost nothing afterwards. The names of members come in the same order in resource after resource: each is first compared,
+//! subtrees cost nothing afterwards; one that stays whatever its values say becomes *passed*: what is in it counts for the next container
+//! around, members that go are cut out by place, and the decider need not enter it. That takes an object whose `where` or `codes` are
+//! settled as soon as the sibling that they ask for is read: `system` stands first nearly always. The names of members come in the same order in resource after resource: each is first compared,
 //! whole, with the one that followed last time, and looked up only where that fails.
 
 use super::form::is_formed;
@@ -18,9 +20,9 @@ use super::spare::emptied;
 use crate::limits;
 use crate::rules::Unknown;
 use crate::rules::automaton::{
-    Automaton, CHECKED, Edge, Form, MODIFIER, Node, OPENED, REMOVED_WHOLE, StateId, WATCH_BACK, WATCH_OUT,
+    Automaton, CHECKED, Edge, Form, MODIFIER, NO_SWITCH, Node, OPENED, REMOVED_WHOLE, StateId, WATCH_BACK, WATCH_OUT,
 };
-use crate::rules::cell::{Cell, FACT, Kind, NULLABLE, SYSTEM};
+use crate::rules::cell::{Cell, FACT, FRAME, GONE, KEPT, Kind, NULLABLE, SURE, SYSTEM};
 
 /// No event.
 pub const NONE: u32 = u32::MAX;
@@ -42,6 +44,20 @@ pub enum EventKind {
     Array,
     /// A member that the schema does not know.
     Unknown,
+    /// An object that stays, and is not to be entered: what is in it follows as if it stood around.
+    PassedObject,
+    /// The same of an array.
+    PassedArray,
+    /// A member that goes, from something passed: the span is what is to be cut.
+    Cut,
+}
+
+impl EventKind {
+    /// Whether it is to be stepped over.
+    #[inline]
+    pub fn is_passed(self) -> bool {
+        matches!(self, EventKind::PassedObject | EventKind::PassedArray)
+    }
 }
 
 /// One watched place.
@@ -59,8 +75,8 @@ pub struct Event {
     pub state: StateId,
     /// Members or elements of a container.
     pub members: u32,
-    /// `null`s among the elements of an array.
-    pub nulls: u32,
+    /// Of those the ones that are nothing by themselves: `null` in an array; an element's id, an extension's url (ele-1, ext-1).
+    pub hollow: u32,
     /// Which member or element of its parent, from 0.
     pub index: u32,
     /// By which edge it was reached.
@@ -69,7 +85,13 @@ pub struct Event {
     pub kind: EventKind,
     /// Whether a text holds escapes.
     pub escaped: bool,
+    /// In how many containers it stands. What was passed stands deeper than one more than what is around it.
+    pub depth: u8,
+    /// Whether `state` is decided, of an object: all that its rules ask for has been read.
+    pub exact: bool,
 }
+
+const _: () = assert!(limits::DEPTH_MAX < 256, "the depth of an event is a byte");
 
 /// Why scanning stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,8 +148,19 @@ struct Frame {
     /// Where its others begin in `spill`.
     spill: u32,
     members: u32,
-    nulls: u32,
+    /// See [`Event::hollow`].
+    hollow: u32,
+    /// Members that go, whatever else is found.
+    gone: u32,
     event: u32,
+    /// The switch that is not decided yet.
+    pending: u32,
+    /// Its state is decided, and so are those around.
+    exact: bool,
+    /// Whether it stays, only the decider can tell.
+    unsure: bool,
+    /// A Coding whose `system` was read and is not that of seals.
+    cleared: bool,
 }
 
 impl Frame {
@@ -146,8 +179,13 @@ impl Frame {
             seen: 0,
             spill: 0,
             members: 0,
-            nulls: 0,
+            hollow: 0,
+            gone: 0,
             event: NONE,
+            pending: NO_SWITCH,
+            exact: true,
+            unsure: true,
+            cleared: false,
         }
     }
 
@@ -578,21 +616,18 @@ impl<S: Search> Walk<'_, S> {
             match first {
                 b'"' if matches!(cell.form, Form::String | Form::ResourceType) && !cell.many() => {
                     let (end, escaped) = string(search, input, p + 1)?;
-                    let asked = cell.flags & top.watch;
+                    let mut asked = cell.flags & top.watch;
                     if asked != 0 {
-                        if asked & u16::from(CHECKED) != 0
-                            && !is_formed(automaton, cell.check, &input[p + 1..end], escaped)
-                        {
+                        let text = &input[p + 1..end];
+                        if top.pending != NO_SWITCH && self.settles(scanner, top, edge, text, escaped) {
+                            cell = automaton.cell(top.row, edge);
+                            asked = cell.flags & top.watch;
+                        }
+                        if asked & u16::from(CHECKED) != 0 && !is_formed(automaton, cell.check, text, escaped) {
                             return refuse(Code::BadValue, p);
                         }
                         if asked & !u16::from(CHECKED) != 0 {
-                            scanner.leaf(cell, edge, from, index, EventKind::Text, p + 1, end, escaped);
-                            if cell.flags & (FACT | SYSTEM) != 0 {
-                                let of_seal = escaped || &input[p + 1..end] == super::seal::SYSTEM.as_bytes();
-                                if cell.flags & FACT != 0 || of_seal {
-                                    scanner.facts.push(scanner.events.len() as u32 - 1);
-                                }
-                            }
+                            self.text(scanner, top, cell, edge, from, index, p + 1, end, escaped);
                         }
                     }
                     p = end + 1;
@@ -632,11 +667,12 @@ impl<S: Search> Walk<'_, S> {
                             return refuse(Code::Empty, p);
                         } else {
                             p = q + 1;
-                            scanner.close(top, p);
+                            self.close(scanner, top, p);
                         }
                     } else {
                         let end = any(search, input, p, scanner.stack.len())?;
                         if out && !top.mute() {
+                            top.unsure = true;
                             scanner.leaf(cell, edge, from, index, EventKind::Unknown, p, end, false);
                         }
                         p = end;
@@ -655,7 +691,7 @@ impl<S: Search> Walk<'_, S> {
                         return refuse(Code::Empty, p);
                     }
                     p = q + 1;
-                    scanner.close(top, p);
+                    self.close(scanner, top, p);
                 }
                 b'-' | b'0'..=b'9' if cell.form == Form::Number && !cell.many() => {
                     let end = number(input, p)?;
@@ -664,6 +700,7 @@ impl<S: Search> Walk<'_, S> {
                         return refuse(Code::BadValue, p);
                     }
                     if asked & !u16::from(CHECKED) != 0 {
+                        self.counts(top, cell);
                         scanner.leaf(cell, edge, from, index, EventKind::Scalar, p, end, false);
                     }
                     p = end;
@@ -671,13 +708,14 @@ impl<S: Search> Walk<'_, S> {
                 b't' | b'f' if cell.form == Form::Boolean && !cell.many() => {
                     let end = scalar(input, p, first)?;
                     if cell.flags & top.watch & !u16::from(CHECKED) != 0 {
+                        self.counts(top, cell);
                         scanner.leaf(cell, edge, from, index, EventKind::Scalar, p, end, false);
                     }
                     p = end;
                 }
                 b'n' if top.close == b']' && cell.flags & NULLABLE != 0 => {
                     p = word(input, p, b"null")?;
-                    top.nulls += 1;
+                    top.hollow += 1;
                 }
                 b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9' | b'[' | b'{' => {
                     if out {
@@ -720,8 +758,142 @@ impl<S: Search> Walk<'_, S> {
                     return refuse(Code::BadJson, q);
                 }
                 p = q + 1;
-                scanner.close(top, p);
+                self.close(scanner, top, p);
             }
+        }
+    }
+
+    /// Notes a text that is watched.
+    #[inline(always)]
+    fn text(
+        &self,
+        scanner: &mut Scanner,
+        top: &mut Frame,
+        cell: Cell,
+        edge: Edge,
+        from: usize,
+        index: u32,
+        start: usize,
+        end: usize,
+        escaped: bool,
+    ) {
+        let mut fact = cell.flags & FACT != 0;
+        if cell.flags & SYSTEM != 0 {
+            if escaped || &self.input[start..end] == super::seal::SYSTEM.as_bytes() {
+                // Perhaps a seal: its Coding is the decider's, and so is what it means for the dates around.
+                (fact, top.unsure, top.asked) = (true, true, true);
+            } else {
+                top.cleared = true;
+            }
+        }
+        // A kept `system` has said what it had to, and coming back the `code` beside it is not that of a seal.
+        let said = match self.out {
+            true => cell.flags & (SYSTEM | KEPT) == SYSTEM | KEPT,
+            false => cell.flags & (KEPT | GONE) != 0,
+        };
+        if said && top.cleared && top.exact {
+            return;
+        }
+        if fact {
+            scanner.facts.push(scanner.events.len() as u32);
+        }
+        self.counts(top, cell);
+        scanner.leaf(cell, edge, from, index, EventKind::Text, start, end, escaped);
+    }
+
+    /// What a leaf that is watched means for the container in which it stands.
+    #[inline(always)]
+    fn counts(&self, top: &mut Frame, cell: Cell) {
+        top.unsure |= !top.exact; // what stands before the sibling that decides it
+        if self.out {
+            top.unsure |= cell.flags & SURE == 0;
+            top.gone += u32::from(cell.flags & GONE != 0);
+        }
+    }
+
+    /// Decides the rules of the object being read, where they ask for nothing but this member: it goes on in the decided state.
+    fn settles(&self, scanner: &mut Scanner, top: &mut Frame, edge: Edge, text: &[u8], escaped: bool) -> bool {
+        let switch = &self.automaton.switches[top.pending as usize];
+        let [test] = &switch.tests[..] else { return false };
+        // A resource keeps the state of its type: by it the decider knows whether it is contained.
+        if test.edge != edge || top.resource || escaped {
+            return false;
+        }
+        let state = switch.variants[test.outcome(Some(text))];
+        let its = &self.automaton.states[state as usize];
+        let Node::Object { row, .. } = its.node else { return false };
+        top.row = row;
+        top.pending = NO_SWITCH;
+        top.exact = scanner.stack.last().is_some_and(|outer| outer.exact);
+        if top.event != NONE {
+            let event = &mut scanner.events[top.event as usize];
+            // In an undecided place the decider finds out by itself, from the state that holds there.
+            if top.exact {
+                (event.state, event.exact) = (state, true);
+            }
+            if self.out && its.flags & REMOVED_WHOLE != 0 {
+                (top.asked, top.unsure) = (true, true);
+            }
+        }
+        true
+    }
+
+    /// Leaves the container that ends before `end`. An event beneath which nothing is watched is taken back; one that is sure to stay is passed.
+    #[inline(always)]
+    fn close(&self, scanner: &mut Scanner, top: &mut Frame, end: usize) {
+        scanner.spill.truncate(top.spill as usize);
+        scanner.resources -= usize::from(top.resource);
+        let (mut stays, unsure) = (true, self.out || top.unsure || !top.exact);
+        if top.event != NONE {
+            let link = scanner.events.len() as u32;
+            if link == top.event + 1 && !top.asked {
+                scanner.events.pop();
+                if top.resource {
+                    scanner.facts.pop();
+                }
+            } else {
+                let (at, is_object) = (top.event as usize, top.is_object());
+                let event = &mut scanner.events[at];
+                event.end = end as u32;
+                (event.members, event.hollow) = (top.members, top.hollow);
+                // The outermost is the unit's: it may go as a whole.
+                let sure = !top.unsure && top.exact && scanner.stack.len() > 1;
+                stays = sure && (top.gone == 0 || is_object && top.members - top.gone > top.hollow);
+                if stays {
+                    event.kind = if is_object { EventKind::PassedObject } else { EventKind::PassedArray };
+                    event.link = top.event + 1;
+                    if top.gone > 0 {
+                        self.cut(scanner, at);
+                    }
+                } else {
+                    event.link = link;
+                }
+            }
+        }
+        *top = scanner.stack.pop().expect("a container was opened");
+        top.unsure |= unsure && !stays;
+    }
+
+    /// Turns the members that go from the object at event `at` into cuts: with one separator, the one before, or, if all before have gone,
+    /// the one behind.
+    fn cut(&self, scanner: &mut Scanner, at: usize) {
+        let depth = scanner.events[at].depth + 1;
+        let mut removed = 0;
+        for event in &mut scanner.events[at + 1..] {
+            let its = event.depth == depth && matches!(event.kind, EventKind::Text | EventKind::Scalar);
+            if !its || !self.automaton.removes(event.state) {
+                continue;
+            }
+            let quote = u32::from(event.kind == EventKind::Text);
+            let end = event.end + quote;
+            if event.index == removed {
+                let blanks = self.input[end as usize..].iter().take_while(|b| b.is_ascii_whitespace()).count();
+                (event.start, event.end) = (event.from + 1, end + blanks as u32 + 1);
+            } else {
+                (event.start, event.end) = (event.from, end);
+            }
+            event.kind = EventKind::Cut;
+            removed += 1;
         }
     }
 
@@ -754,7 +926,9 @@ impl<S: Search> Walk<'_, S> {
         self.only_once(scanner, top, u32::from(edge), at)?;
         let index = top.members;
         top.members += 1;
-        Ok(Some((self.automaton.cell(top.row, edge), edge, index, value)))
+        let cell = self.automaton.cell(top.row, edge);
+        top.hollow += u32::from(cell.flags & FRAME != 0);
+        Ok(Some((cell, edge, index, value)))
     }
 
     /// Refuses a name that its object has had before.
@@ -830,6 +1004,7 @@ impl<S: Search> Walk<'_, S> {
         let end = any(search, input, p + 1, scanner.stack.len())?;
         if out && !top.mute() {
             let index = top.members - 1;
+            top.unsure = true;
             scanner.leaf(Cell::default(), UNKNOWN_EDGE, from, index, EventKind::Unknown, at, end, false);
         }
         Ok(end)
@@ -852,17 +1027,25 @@ impl<S: Search> Walk<'_, S> {
         if scanner.stack.len() >= limits::DEPTH_MAX {
             return refuse(Code::TooDeep, start);
         }
-        let flags = self.automaton.states[state as usize].flags;
+        let its = &self.automaton.states[state as usize];
+        let flags = its.flags;
         let (mut shape, mut row, mut kind) = (0, 0, EventKind::Array);
+        let (mut pending, mut unsure) = (NO_SWITCH, false);
         if close == b'}' {
             kind = EventKind::Object;
-            if let Node::Object { shape: its, row: begins } = self.automaton.states[state as usize].node {
-                (shape, row) = (its, begins);
-                if self.automaton.shapes[usize::from(its)].kind == Kind::Resource {
-                    kind = EventKind::Resource;
-                    scanner.resources += 1;
-                    if scanner.resources > limits::RESOURCE_DEPTH_MAX {
-                        return refuse(Code::TooDeepResources, start);
+            pending = its.switch;
+            if let Node::Object { shape: number, row: begins } = its.node {
+                (shape, row) = (number, begins);
+                match self.automaton.shapes[usize::from(number)].kind {
+                    Kind::Plain | Kind::Coding => {}
+                    Kind::Twin => unsure = self.out,
+                    Kind::Entry | Kind::Request => unsure = true,
+                    Kind::Resource => {
+                        (kind, unsure) = (EventKind::Resource, true);
+                        scanner.resources += 1;
+                        if scanner.resources > limits::RESOURCE_DEPTH_MAX {
+                            return refuse(Code::TooDeepResources, start);
+                        }
                     }
                 }
             }
@@ -880,14 +1063,17 @@ impl<S: Search> Walk<'_, S> {
                 link: 0,
                 state,
                 members: 0,
-                nulls: 0,
+                hollow: 0,
                 index,
                 edge,
                 kind,
                 escaped: false,
+                depth: scanner.stack.len() as u8,
+                exact: false,
             });
             let goes = self.out && flags & REMOVED_WHOLE != 0;
-            asked = goes || flags & OPENED != 0 || self.out && flags & MODIFIER != 0;
+            asked = goes || cell.flags & u16::from(OPENED) != 0 || self.out && flags & MODIFIER != 0;
+            unsure |= asked;
             if kind == EventKind::Resource {
                 scanner.facts.push(event);
             }
@@ -910,8 +1096,13 @@ impl<S: Search> Walk<'_, S> {
                 seen: 0,
                 spill: scanner.spill.len() as u32,
                 members: 0,
-                nulls: 0,
+                hollow: 0,
+                gone: 0,
                 event,
+                pending,
+                exact: top.exact && pending == NO_SWITCH,
+                unsure,
+                cleared: false,
             },
         );
         scanner.stack.push(outer);
@@ -940,35 +1131,14 @@ impl Scanner {
             link,
             state: cell.state,
             members: 0,
-            nulls: 0,
+            hollow: 0,
             index,
             edge,
             kind,
             escaped,
+            depth: self.stack.len() as u8,
+            exact: false,
         });
-    }
-
-    /// Leaves the container that ends before `end`. An event beneath which nothing is watched is taken back.
-    #[inline(always)]
-    fn close(&mut self, top: &mut Frame, end: usize) {
-        self.spill.truncate(top.spill as usize);
-        self.resources -= usize::from(top.resource);
-        let link = self.events.len() as u32;
-        if top.event != NONE {
-            if link == top.event + 1 && !top.asked {
-                self.events.pop();
-                if top.resource {
-                    self.facts.pop();
-                }
-            } else {
-                let event = &mut self.events[top.event as usize];
-                event.end = end as u32;
-                event.link = link;
-                event.members = top.members;
-                event.nulls = top.nulls;
-            }
-        }
-        *top = self.stack.pop().expect("a container was opened");
     }
 
     /// The element path at which scanning stopped, of schema names only.

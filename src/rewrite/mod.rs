@@ -369,6 +369,10 @@ impl Rewriter {
             return Ok(Step::More);
         };
         let p = at + space;
+        if self.next == Next::End && space > 0 {
+            output.extend_from_slice(&buffer[at..p]); // as where the input is cut behind it
+            return Ok(Step::To(p));
+        }
         match (self.next, buffer[p]) {
             (Next::Start, b'[') if self.engine.rules.plain.is_some() => {
                 self.next = Next::Entry { first: true };

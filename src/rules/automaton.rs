@@ -12,7 +12,7 @@ use super::cell::{Cell, Check, Kind, Spelled};
 use super::compile::{Action, Role};
 use super::path::{Ask, How};
 use crate::fhir::{Primitive, TypeId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Index of a state.
 pub type StateId = u32;
@@ -45,7 +45,7 @@ pub const WATCH_OUT: u8 = 1;
 pub const WATCH_BACK: u8 = 2;
 /// Everything beneath is removed, so the element goes as a whole and nothing beneath it is watched.
 pub const REMOVED_WHOLE: u8 = 4;
-/// Opened for the decider even if nothing beneath is watched (`meta`, `meta.tag`: the seal goes there).
+/// Of a cell, opened for the decider even if nothing beneath is watched (`meta`, `meta.tag`: the seal goes there).
 pub const OPENED: u8 = 8;
 /// A `modifierExtension` that no rule names: refused going out.
 pub const MODIFIER: u8 = 16;
@@ -153,8 +153,8 @@ impl Test {
     }
 
     /// The outcome of a value, or of its absence.
-    pub fn outcome(&self, value: Option<&str>) -> usize {
-        let known = value.and_then(|value| self.table.find(value.as_bytes(), |i| self.literals[i].as_bytes()));
+    pub fn outcome(&self, value: Option<&[u8]>) -> usize {
+        let known = value.and_then(|value| self.table.find(value, |i| self.literals[i].as_bytes()));
         if let Some(literal) = known {
             return literal;
         }
@@ -271,32 +271,50 @@ pub struct Automaton {
 }
 
 impl Automaton {
-    /// Lays out the cells, once all states are settled.
-    pub fn lay_out(&mut self) {
+    /// Lays out the cells, once all states are settled. `dates_stay`: no date goes for want of a subject.
+    /// `opened`: where the cells stand that the decider must see even if nothing beneath is watched.
+    pub fn lay_out(&mut self, dates_stay: bool, opened: &[usize]) {
         let mut cells = vec![Cell::default(); self.targets.len()];
+        let tested = self.tested();
         for state in &self.states {
-            let Node::Object { shape, row } = state.node else { continue };
-            let shape = &self.shapes[shape as usize];
+            let Node::Object { shape: number, row } = state.node else { continue };
+            let shape = &self.shapes[number as usize];
             for (edge, member) in shape.members.iter().enumerate() {
                 let at = row as usize + edge;
-                cells[at] = self.lay(self.targets[at], member, shape);
+                cells[at] = self.lay(self.targets[at], member, shape, dates_stay);
+                if tested.contains(&(number, edge as Edge)) {
+                    cells[at].flags |= u16::from(WATCH_OUT | WATCH_BACK);
+                }
             }
+        }
+        for &at in opened {
+            cells[at].flags |= u16::from(OPENED);
         }
         self.cells = cells;
     }
 
-    fn lay(&self, target: StateId, member: &Member, within: &Shape) -> Cell {
+    /// The members that some switch asks, of whichever state of their type: the decider must see them.
+    fn tested(&self) -> HashSet<(u16, Edge)> {
+        let switched = self.states.iter().filter(|state| state.switch != NO_SWITCH);
+        let asked = switched.filter_map(|state| match state.node {
+            Node::Object { shape, .. } => Some((shape, &self.switches[state.switch as usize])),
+            _ => None,
+        });
+        asked.flat_map(|(shape, switch)| switch.tests.iter().map(move |test| (shape, test.edge))).collect()
+    }
+
+    fn lay(&self, target: StateId, member: &Member, within: &Shape, dates_stay: bool) -> Cell {
         let state = &self.states[target as usize];
         let leaf = self.leaf(target);
         let frame = !member.twin && (member.name == "id" || member.name == "url" && within.name == "Extension");
         let twin = matches!(state.node, Node::Object { shape, .. } if self.shapes[shape as usize].kind == Kind::Twin);
-        Cell::new(target, state.flags, leaf, member, frame, twin)
+        Cell::new(target, state.flags, leaf, member, frame, twin, dates_stay)
     }
 
     /// The cell of a whole document: any resource.
     pub fn document(&self) -> Cell {
         let member = Member { name: "", many: false, required: true, twin: false, form: Form::Object };
-        Cell::new(self.slot, self.states[self.slot as usize].flags, None, &member, false, false)
+        Cell::new(self.slot, self.states[self.slot as usize].flags, None, &member, false, false, false)
     }
 
     /// What the scanner must know of one member of an object.
@@ -325,6 +343,11 @@ impl Automaton {
     /// The root state of a resource type, or `None` where the release does not define it.
     pub fn root(&self, resource_type: &str, contained: bool) -> Option<StateId> {
         self.roots.get(resource_type).map(|pair| pair[contained as usize])
+    }
+
+    /// Whether a leaf goes.
+    pub fn removes(&self, state: StateId) -> bool {
+        self.leaf(state).is_some_and(|leaf| leaf.action == Action::Remove)
     }
 
     /// The leaf of a leaf state.

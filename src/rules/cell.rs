@@ -5,7 +5,8 @@ use super::automaton::{Form, Leaf, Member, StateId};
 use super::compile::{Action, Role};
 use crate::fhir::Primitive;
 
-/// The flags of a state stand in the low bits, as they are (`WATCH_OUT` ... `CHECKED_LATE`). These are the cell's own.
+/// The flags of a state stand in the low bits, as they are (`WATCH_OUT` ... `CHECKED_LATE`), but for `SUBJECT`: `FACT` says it here, and its bit
+/// means [`SURE`]. These are the cell's own.
 pub const MANY: u16 = 1 << 15;
 /// A leaf that is kept: going out it stays, coming back nothing is done to it.
 pub const KEPT: u16 = 1 << 8;
@@ -19,6 +20,8 @@ pub const FRAME: u16 = 1 << 11;
 pub const REQUIRED: u16 = 1 << 12;
 /// An element of the array may be `null`: a primitive, or the twin of one.
 pub const NULLABLE: u16 = 1 << 13;
+/// A leaf of which it is known before its value is read whether it stays or goes going out, and that may go if it does: kept, removed, a token, a moved date.
+pub const SURE: u16 = super::automaton::SUBJECT as u16;
 /// A `Coding.system`: the one of seals marks a fact, too.
 pub const SYSTEM: u16 = 1 << 14;
 
@@ -51,12 +54,21 @@ impl Cell {
         member: &Member,
         frame: bool,
         twin: bool,
+        dates_stay: bool,
     ) -> Cell {
-        let mut all = u16::from(flags);
+        let mut all = u16::from(flags) & !SURE;
         let mut set = |flag, holds| all |= if holds { flag } else { 0 };
         set(MANY, member.many);
         set(KEPT, leaf.is_some_and(|l| l.action == Action::Keep));
         set(GONE, leaf.is_some_and(|l| l.action == Action::Remove));
+        let sure = |l: &Leaf| match l.action {
+            Action::Keep => flags & super::automaton::CHECKED_LATE == 0,
+            Action::Remove => !member.required,
+            Action::Token { .. } => true,
+            Action::Shift { .. } => dates_stay,
+            Action::Other { .. } => false,
+        };
+        set(SURE, leaf.is_some_and(sure));
         let subject = flags & super::automaton::SUBJECT != 0;
         set(FACT, leaf.is_some_and(|l| l.role == Role::ResourceId || subject && l.role == Role::Reference));
         set(SYSTEM, leaf.is_some_and(|l| l.role == Role::CodingSystem));

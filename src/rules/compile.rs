@@ -378,7 +378,6 @@ struct Compiler {
     /// `own_rule` by owner and member: asked again for every state in which a member stands.
     own_rules: HashMap<(String, &'static str), Option<u16>>,
     /// Members that some `where` asks for.
-    tested: BTreeSet<String>,
     queue: Vec<(StateId, Key)>,
     automaton: Automaton,
     shapes: HashMap<(TypeId, bool), u16>,
@@ -489,7 +488,6 @@ impl Compiler {
             bad: BTreeSet::new(),
             keys: HashMap::new(),
             own_rules: HashMap::new(),
-            tested: BTreeSet::new(),
             queue: Vec::new(),
             automaton: Automaton::default(),
             shapes: HashMap::new(),
@@ -722,11 +720,6 @@ impl Compiler {
 
     fn build(&mut self) {
         let schema = self.schema;
-        for step in self.paths.iter().flat_map(|p| &p.path.steps) {
-            if let Step::Where(tests) = step {
-                self.tested.extend(tests.iter().map(|(member, _)| member.clone()));
-            }
-        }
         let roots: Vec<(TypeId, &'static str)> =
             schema.types().filter(|(_, d)| d.category == Category::Resource).map(|(id, d)| (id, d.name)).collect();
         for (type_id, name) in roots {
@@ -1260,13 +1253,12 @@ impl Compiler {
         if check != Check::Nothing && possible.iter().any(keeps) {
             watch |= if possible.iter().all(keeps) { CHECKED } else { CHECKED_LATE };
         }
-        // Asked by switches, subjects, requests, emptiness and seals, whatever is done with them.
+        // Asked by subjects, requests, neighbours and seals, whatever is done with them. What switches ask is seen to when cells are laid out.
         let asked = matches!(role, Role::CodingSystem | Role::ResourceId | Role::FullUrl | Role::RequestUrl)
             || key.subject
             || definition.name == "Bundle.entry.request" && element.name == "method"
-            || self.is_tested(element.name)
             || self.stands_beside(definition, element.name);
-        if asked || role == Role::ElementId || element.name == "url" && definition.name == "Extension" {
+        if asked {
             watch |= WATCH_OUT;
         }
         // Coming back also the code of what may be a seal.
@@ -1314,10 +1306,6 @@ impl Compiler {
             }
             _ => false,
         }
-    }
-
-    fn is_tested(&self, member: &str) -> bool {
-        self.tested.contains(member)
     }
 
     /// Which objects are removed whole, and which must be opened: a fixpoint over the graph of states.
@@ -1386,18 +1374,18 @@ impl Compiler {
                 state.flags |= REMOVED_WHOLE | WATCH_OUT;
             }
         }
-        // The seal's home: `meta` of a resource, and its `tag`.
+        // The seal's home: `meta` of a resource, and its `tag`. The places, not their states: a Coding elsewhere has the same.
+        let mut opened = Vec::new();
         for pair in automaton.roots.values() {
             let Node::Object { shape, row } = automaton.states[pair[0] as usize].node else { continue };
             let Some(edge) = automaton.shapes[shape as usize].edge(b"meta") else { continue };
             let meta = automaton.targets[row as usize + edge as usize];
-            automaton.states[meta as usize].flags |= OPENED;
+            opened.push(row as usize + edge as usize);
             let Node::Object { shape, row } = automaton.states[meta as usize].node else { continue };
             let Some(edge) = automaton.shapes[shape as usize].edge(b"tag") else { continue };
-            let tag = automaton.targets[row as usize + edge as usize];
-            automaton.states[tag as usize].flags |= OPENED;
+            opened.push(row as usize + edge as usize);
         }
-        automaton.lay_out();
+        automaton.lay_out(self.no_subject != NoSubject::Remove, &opened);
     }
 
     // === the end ===

@@ -174,7 +174,7 @@ impl<'c, 't> Walk<'c, 't> {
         for test in &switch.tests {
             let name = automaton.shapes[shape as usize].members[test.edge as usize].name;
             let text = value.member(name).and_then(Tree::text);
-            number = number * test.outcomes() + test.outcome(text);
+            number = number * test.outcomes() + test.outcome(text.map(str::as_bytes));
         }
         switch.variants[number]
     }

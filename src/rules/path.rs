@@ -57,12 +57,13 @@ pub enum How {
 
 impl How {
     /// Compares.
-    pub fn holds(self, text: &str, with: &str) -> bool {
+    pub fn holds(self, text: &[u8], with: &str) -> bool {
+        let with = with.as_bytes();
         match self {
             How::Is => text == with,
             How::StartsWith => text.starts_with(with),
             How::EndsWith => text.ends_with(with),
-            How::Contains => text.contains(with),
+            How::Contains => memchr::memmem::find(text, with).is_some(),
         }
     }
 }
@@ -72,7 +73,7 @@ impl Ask {
     pub fn holds(&self, value: Option<&str>) -> bool {
         match self {
             Ask::There(there) => value.is_some() == *there,
-            Ask::Text(how, with, so) => value.is_some_and(|text| how.holds(text, with) == *so),
+            Ask::Text(how, with, so) => value.is_some_and(|text| how.holds(text.as_bytes(), with) == *so),
         }
     }
 }

@@ -171,6 +171,7 @@ impl DomainKeys {
     /// else under the active one. Every live epoch reveals.
     pub fn class(&self, class: &Class, pinned: bool) -> ClassKeys {
         let writes_under = if pinned { self.id_epoch } else { self.active };
+        let hint = derivation::class_hint(class);
         let keys = |epoch: &LiveEpoch| {
             let key = derivation::key::<64>(&epoch.secret, Some(&self.domain), Purpose::Token, Some(class));
             // What every token of the class is bound to, as separate S2V components: nothing runs together. Its header follows.
@@ -178,12 +179,14 @@ impl DomainKeys {
                 let bound = [label, self.domain.as_str().as_bytes(), class.as_str().as_bytes()];
                 Siv::new(key.as_slice(), &bound).expect("64 bytes are two keys of AES-256")
             };
-            EpochKeys { id: epoch.id, text: siv(derivation::TOKEN_LABEL), binary: siv(derivation::BINARY_LABEL) }
+            let text = siv(derivation::TOKEN_LABEL);
+            let uuid = Zeroizing::new(text.after(uuid_header(epoch.id, hint).as_bytes()));
+            EpochKeys { id: epoch.id, text, uuid, binary: siv(derivation::BINARY_LABEL) }
         };
         ClassKeys {
             domain: self.domain.clone(),
             class: class.clone(),
-            hint: derivation::class_hint(class),
+            hint,
             epochs: self.live.iter().map(keys).collect(),
             writes: self.live.iter().position(|epoch| epoch.id == writes_under).expect("both epochs are live"),
             pinned,
@@ -252,6 +255,8 @@ impl DomainKeys {
 struct EpochKeys {
     id: EpochId,
     text: Siv<Aes256Enc>,
+    /// Of `text`: what S2V comes to behind the header that all UUIDs of the class share.
+    uuid: Zeroizing<u128>,
     binary: Siv<Aes256Enc>,
 }
 
@@ -348,37 +353,42 @@ impl ClassKeys {
             self.write_uuid(keys, uuid, out);
             return Ok(());
         }
-        let packed = packing::pack(value, form)?;
+        let room = packing::room(value, form)?;
+        // In either buffer the plaintext ends as ciphertext.
+        if room <= packing::SHORT_BYTES {
+            self.seal(keys, value, form, &mut [0; SIV_BYTES + packing::SHORT_BYTES], out);
+        } else {
+            self.seal(keys, value, form, &mut vec![0; SIV_BYTES + room], out);
+        }
+        Ok(())
+    }
+
+    fn seal(&self, keys: &EpochKeys, value: &str, form: Form, buffer: &mut [u8], out: &mut String) {
+        let packed = packing::pack(value, form, &mut buffer[SIV_BYTES..]);
         let header = Header { epoch: keys.id, packing: packed.packing, length: packed.length, class_hint: self.hint };
         let spelled = header.spell();
-        let sealed = keys.text.seal(&[spelled.as_bytes()], &packed.bytes);
-        out.push_str(spelled.as_str());
-        spelling::write_body(&sealed, out);
-        Ok(())
+        let sealed = &mut buffer[..SIV_BYTES + packed.bytes];
+        keys.text.seal_in_place(&[spelled.as_bytes()], sealed);
+        spelling::write_token(&spelled, sealed, out);
     }
 
     /// The token of a UUID, which is what most ids are: one block each way, and no buffer but this one, which ends as ciphertext.
     fn write_uuid(&self, keys: &EpochKeys, uuid: [u8; 16], out: &mut String) {
-        let header = Header { epoch: keys.id, packing: Packing::Uuid, length: uuid.len(), class_hint: self.hint };
-        let spelled = header.spell();
         let mut sealed = [0; SIV_BYTES + 16];
         sealed[SIV_BYTES..].copy_from_slice(&uuid);
-        keys.text.seal_in_place(&[spelled.as_bytes()], &mut sealed);
-        out.push_str(spelled.as_str());
-        spelling::write_body(&sealed, out);
+        keys.text.seal_after(*keys.uuid, &mut sealed);
+        spelling::write_token(&uuid_header(keys.id, self.hint), &sealed, out);
     }
 
     /// The UUID behind such a token. One that verifies was sealed by `write_uuid`, or by `pack` to the same bytes.
-    fn open_uuid(&self, keys: &EpochKeys, header: &[u8], body: &[u8]) -> Option<Zeroizing<String>> {
-        let sealed: [u8; SIV_BYTES + 16] = spelling::read_uuid_body(body)?;
-        let (siv, text) = sealed.split_first_chunk::<SIV_BYTES>()?;
-        let mut uuid = Zeroizing::new([0; 16]);
-        uuid.copy_from_slice(text);
-        if !keys.text.opens(&[header], siv, uuid.as_mut_slice()) {
+    fn open_uuid(&self, keys: &EpochKeys, body: &[u8]) -> Option<Zeroizing<String>> {
+        let mut sealed = Zeroizing::new([0; SIV_BYTES + 16]);
+        spelling::read_body(body, sealed.as_mut_slice())?;
+        if !keys.text.opens_after(*keys.uuid, sealed.as_mut_slice()) {
             return None;
         }
         let mut value = Zeroizing::new(String::with_capacity(36));
-        uuid::format(*uuid, &mut value);
+        uuid::format(*sealed.last_chunk()?, &mut value);
         Some(value)
     }
 
@@ -391,16 +401,31 @@ impl ClassKeys {
         let (spelled, body) = text.as_bytes().split_at(header.chars());
         let keys = self.epoch(header.epoch)?;
         if header.packing == Packing::Uuid {
-            return Some((self.open_uuid(keys, spelled, body)?, Form::default()));
+            return Some((self.open_uuid(keys, body)?, Form::default()));
         }
-        let sealed = spelling::read_body(body)?;
-        let plain = keys.text.open(&[spelled], &sealed)?;
-        packing::unpack(header.packing, header.length, &plain)
+        let opened = |sealed: &mut [u8]| {
+            spelling::read_body(body, sealed)?;
+            if !keys.text.opens_after(keys.text.after(spelled), sealed) {
+                return None;
+            }
+            packing::unpack(header.packing, header.length, &sealed[SIV_BYTES..])
+        };
+        match header.sealed_bytes() {
+            short @ ..=spelling::SHORT_SEALED_BYTES => {
+                opened(&mut Zeroizing::new([0; spelling::SHORT_SEALED_BYTES])[..short])
+            }
+            long => opened(&mut Zeroizing::new(vec![0; long])),
+        }
     }
 
     fn epoch(&self, id: EpochId) -> Option<&EpochKeys> {
         self.epochs.iter().find(|keys| keys.id == id)
     }
+}
+
+/// The header of every UUID's token of one class under one epoch.
+fn uuid_header(epoch: EpochId, class_hint: u8) -> spelling::Spelled {
+    Header { epoch, packing: Packing::Uuid, length: 16, class_hint }.spell()
 }
 
 /// Reading without a permit. The word stands at each place that does so.

@@ -18,46 +18,51 @@ const BUCKET_BYTES_MIN: usize = 16;
 /// Flag byte before and stop byte after a padded value.
 const PAD_BYTES_MIN: usize = 2;
 
-/// A value ready to be sealed; `length` is what the header says.
+/// Values that pack into so many bytes need no buffer of their own: names, ids, seals.
+pub(super) const SHORT_BYTES: usize = spelling::SHORT_SEALED_BYTES - super::siv::SIV_BYTES;
+
+/// What a packed value is; `length` is what the header says, `bytes` how many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Packed {
     pub(super) packing: Packing,
     pub(super) length: usize,
-    pub(super) bytes: Zeroizing<Vec<u8>>,
+    pub(super) bytes: usize,
 }
 
-/// Packs a value. Fails only where it is too long for any token.
-pub(super) fn pack(text: &str, form: Form) -> Result<Packed, TokenError> {
-    let room = TOKEN_PLAIN_BYTES_MAX - if form == Form::default() { 0 } else { PAD_BYTES_MIN };
-    if text.len() > room {
+/// The most bytes that a value may pack to. Fails only where it is too long for any token.
+pub(super) fn room(text: &str, form: Form) -> Result<usize, TokenError> {
+    let more = if form == Form::default() { 0 } else { PAD_BYTES_MIN };
+    if text.len() > TOKEN_PLAIN_BYTES_MAX - more {
         return Err(TokenError::TooLong);
     }
-    if form != Form::default() {
-        return Ok(frame(text, form));
-    }
-    if let Some(uuid) = uuid::parse(text) {
-        return Ok(Packed { packing: Packing::Uuid, length: 16, bytes: Zeroizing::new(uuid.to_vec()) });
-    }
-    match spelling::pack_symbols(text) {
-        Some(bytes) if !text.is_empty() => {
-            Ok(Packed { packing: Packing::Symbols, length: text.len(), bytes: Zeroizing::new(bytes) })
-        }
-        _ => {
-            let bytes = Zeroizing::new(text.as_bytes().to_vec());
-            Ok(Packed { packing: Packing::Utf8, length: text.len(), bytes })
-        }
-    }
+    Ok(if form.padded { bucket(text.len() + PAD_BYTES_MIN) } else { text.len() + more })
 }
 
-fn frame(text: &str, form: Form) -> Packed {
-    let length = if form.padded { bucket(text.len() + PAD_BYTES_MIN) } else { 1 + text.len() };
-    let mut bytes = Zeroizing::new(Vec::with_capacity(length));
-    bytes.push(if form.padded { PADDED } else { 0 } | if form.raw_spelling { RAW_SPELLING } else { 0 });
-    bytes.extend(text.as_bytes());
-    if form.padded {
-        bytes.push(0x80);
-        bytes.resize(length, 0);
+/// Packs a value into `bytes`, which has the room for it and holds zeros. Whatever is behind the packed bytes stays zero.
+pub(super) fn pack(text: &str, form: Form, bytes: &mut [u8]) -> Packed {
+    if form != Form::default() {
+        return frame(text, form, bytes);
     }
-    Packed { packing: Packing::Framed, length, bytes }
+    if let Some(uuid) = uuid::parse(text) {
+        bytes[..uuid.len()].copy_from_slice(&uuid);
+        return Packed { packing: Packing::Uuid, length: uuid.len(), bytes: uuid.len() };
+    }
+    if !text.is_empty() && spelling::pack_symbols(text, bytes).is_some() {
+        return Packed { packing: Packing::Symbols, length: text.len(), bytes: spelling::packed_bytes(text.len()) };
+    }
+    bytes[..text.len()].copy_from_slice(text.as_bytes()); // over all that the symbols left
+    Packed { packing: Packing::Utf8, length: text.len(), bytes: text.len() }
+}
+
+fn frame(text: &str, form: Form, bytes: &mut [u8]) -> Packed {
+    let end = 1 + text.len();
+    let length = if form.padded { bucket(text.len() + PAD_BYTES_MIN) } else { end };
+    bytes[0] = if form.padded { PADDED } else { 0 } | if form.raw_spelling { RAW_SPELLING } else { 0 };
+    bytes[1..end].copy_from_slice(text.as_bytes());
+    if form.padded {
+        bytes[end] = 0x80;
+    }
+    Packed { packing: Packing::Framed, length, bytes: length }
 }
 
 fn bucket(bytes: usize) -> usize {
@@ -66,29 +71,36 @@ fn bucket(bytes: usize) -> usize {
 
 /// The value, where these bytes are exactly what `pack` makes of it.
 pub(super) fn unpack(packing: Packing, length: usize, bytes: &[u8]) -> Option<(Zeroizing<String>, Form)> {
-    let utf8 = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
-    let (text, form) = match packing {
-        Packing::Uuid => {
-            let mut text = String::with_capacity(36);
-            uuid::format(bytes.try_into().ok()?, &mut text);
-            (text, Form::default())
+    let (mut text, mut form) = (Zeroizing::new(String::new()), Form::default());
+    match packing {
+        Packing::Uuid => uuid::format(bytes.try_into().ok()?, &mut text),
+        Packing::Symbols => {
+            text.reserve_exact(length);
+            spelling::unpack_symbols(bytes, length, &mut text);
         }
-        Packing::Symbols => (spelling::unpack_symbols(bytes, length), Form::default()),
-        Packing::Utf8 => (utf8(bytes)?, Form::default()),
+        Packing::Utf8 => text.push_str(std::str::from_utf8(bytes).ok()?),
         Packing::Framed => {
             let (&flags, framed) = bytes.split_first()?;
-            let form = Form { padded: flags & PADDED != 0, raw_spelling: flags & RAW_SPELLING != 0 };
+            form = Form { padded: flags & PADDED != 0, raw_spelling: flags & RAW_SPELLING != 0 };
             let content = if form.padded {
                 &framed[..framed.iter().rposition(|&b| b != 0)?] // drops the stop byte too; packing again checks it
             } else {
                 framed
             };
-            (utf8(content)?, form)
+            text.push_str(std::str::from_utf8(content).ok()?);
         }
+    }
+    let room = room(&text, form).ok()?;
+    let (mut short, mut long);
+    let again: &mut [u8] = if room <= SHORT_BYTES {
+        short = Zeroizing::new([0; SHORT_BYTES]);
+        &mut short[..]
+    } else {
+        long = Zeroizing::new(vec![0; room]);
+        &mut long[..]
     };
-    let text = Zeroizing::new(text);
-    let again = pack(&text, form).ok()?;
-    (again.packing == packing && again.length == length && again.bytes[..] == *bytes).then_some((text, form))
+    let packed = pack(&text, form, again);
+    (packed == Packed { packing, length, bytes: bytes.len() } && again[..packed.bytes] == *bytes).then_some((text, form))
 }
 
 #[cfg(test)]

@@ -57,8 +57,18 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
 
     /// The same where the plaintext already stands behind room for `V`: nothing of it is left anywhere.
     pub fn seal_in_place(&self, components: &[&[u8]], room_and_plaintext: &mut [u8]) {
+        self.seal_after(self.fold(components), room_and_plaintext);
+    }
+
+    /// `D` of S2V behind one component more: for components that many messages share.
+    pub fn after(&self, component: &[u8]) -> u128 {
+        self.fold(&[component])
+    }
+
+    /// `seal_in_place` behind components that [`after`](Siv::after) has folded in.
+    pub fn seal_after(&self, d: u128, room_and_plaintext: &mut [u8]) {
         let (siv, text) = room_and_plaintext.split_at_mut(SIV_BYTES);
-        let v = self.s2v(components, text);
+        let v = self.s2v(d, text);
         siv.copy_from_slice(&v.to_be_bytes());
         self.xor_keystream(v, text);
     }
@@ -66,15 +76,20 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
     /// The plaintext of `V || C`, or nothing where `V` is not `S2V(leading.., components.., plaintext)`; RFC 5297 section 2.7.
     /// The comparison takes constant time; what does not verify is wiped.
     pub fn open(&self, components: &[&[u8]], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let (siv, text) = sealed.split_first_chunk::<SIV_BYTES>()?;
-        let mut text = Zeroizing::new(text.to_vec());
-        self.opens(components, siv, &mut text).then_some(text)
+        let mut text = Zeroizing::new(sealed.to_vec());
+        if !self.opens_after(self.fold(components), &mut text) {
+            return None;
+        }
+        text.drain(..SIV_BYTES);
+        Some(text)
     }
 
-    /// Turns a ciphertext into its plaintext; whether `siv` is right for it. What does not verify is for the caller to wipe.
-    pub fn opens(&self, components: &[&[u8]], siv: &[u8; SIV_BYTES], text: &mut [u8]) -> bool {
+    /// Turns `V || C` into `V || plaintext` behind components that were folded in; whether `V` is right for it. What does not verify is
+    /// for the caller to wipe.
+    pub fn opens_after(&self, d: u128, sealed: &mut [u8]) -> bool {
+        let Some((siv, text)) = sealed.split_first_chunk_mut::<SIV_BYTES>() else { return false };
         self.xor_keystream(u128::from_be_bytes(*siv), text);
-        let v = self.s2v(components, text);
+        let v = self.s2v(d, text);
         v.to_be_bytes().ct_eq(siv).into()
     }
 
@@ -83,33 +98,44 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Siv<C> {
         components.iter().fold(self.folded, |d, component| double(d) ^ self.cmac(component))
     }
 
-    /// `S2V`; RFC 5297 section 2.4. The text is changed for a moment (`xorend`) and comes back as it was.
-    fn s2v(&self, components: &[&[u8]], text: &mut [u8]) -> u128 {
-        let d = self.fold(components);
-        match text.len().checked_sub(BLOCK_BYTES) {
-            None => encrypt(&self.mac, double(d) ^ pad(text) ^ self.k1),
-            Some(end) => {
-                let kept = pad(&text[end..]);
-                text[end..].copy_from_slice(&(kept ^ d).to_be_bytes());
-                let v = self.cmac(text);
-                text[end..].copy_from_slice(&kept.to_be_bytes());
-                v
-            }
+    /// `S2V` behind `d`; RFC 5297 section 2.4. A longer text is changed for a moment (`xorend`) and comes back as it was.
+    fn s2v(&self, d: u128, text: &mut [u8]) -> u128 {
+        if let Ok(block) = <[u8; BLOCK_BYTES]>::try_from(&*text) {
+            return encrypt(&self.mac, u128::from_be_bytes(block) ^ d ^ self.k1);
         }
+        let Some(end) = text.last_chunk_mut::<BLOCK_BYTES>() else {
+            return encrypt(&self.mac, double(d) ^ pad(text) ^ self.k1);
+        };
+        let kept = u128::from_be_bytes(*end);
+        *end = (kept ^ d).to_be_bytes();
+        let v = self.cmac(text);
+        if let Some(end) = text.last_chunk_mut::<BLOCK_BYTES>() {
+            *end = kept.to_be_bytes();
+        }
+        v
     }
 
     /// `AES-CMAC(K1, message)`; RFC 4493 section 2.4.
     fn cmac(&self, message: &[u8]) -> u128 {
-        let whole_before_last = message.len().saturating_sub(1) / BLOCK_BYTES;
-        let (before, last) = message.split_at(whole_before_last * BLOCK_BYTES);
-        let x = before.chunks_exact(BLOCK_BYTES).fold(0, |x, block| encrypt(&self.mac, x ^ pad(block)));
-        let subkey = if last.len() == BLOCK_BYTES { self.k1 } else { self.k2 };
-        encrypt(&self.mac, x ^ pad(last) ^ subkey)
+        let (blocks, rest) = message.as_chunks::<BLOCK_BYTES>();
+        let chain = |blocks: &[[u8; BLOCK_BYTES]]| {
+            blocks.iter().fold(0, |x, block| encrypt(&self.mac, x ^ u128::from_be_bytes(*block)))
+        };
+        match blocks.split_last() {
+            Some((last, before)) if rest.is_empty() => {
+                encrypt(&self.mac, chain(before) ^ u128::from_be_bytes(*last) ^ self.k1)
+            }
+            _ => encrypt(&self.mac, chain(blocks) ^ pad(rest) ^ self.k2),
+        }
     }
 
     /// Counter mode from `V` with the top bit of its last two 32-bit words cleared; RFC 5297 section 2.5.
     fn xor_keystream(&self, v: u128, text: &mut [u8]) {
         let mut counter = v & !(1 << 63) & !(1 << 31);
+        if let Ok(block) = <&mut [u8; BLOCK_BYTES]>::try_from(&mut *text) {
+            *block = (u128::from_be_bytes(*block) ^ encrypt(&self.ctr, counter)).to_be_bytes(); // a UUID
+            return;
+        }
         for stride in text.chunks_mut(STRIDE_BLOCKS * BLOCK_BYTES) {
             let count = stride.len().div_ceil(BLOCK_BYTES);
             let mut blocks = [aes::Block::default(); STRIDE_BLOCKS];
@@ -151,12 +177,8 @@ fn double(block: u128) -> u128 {
     (block << 1) ^ ((block >> 127) * 0x87)
 }
 
-/// At most 16 bytes as a block: a shorter one is followed by one set bit (RFC 4493 section 2.4, `padding`).
+/// Fewer than 16 bytes as a block, followed by one set bit (RFC 4493 section 2.4, `padding`).
 fn pad(bytes: &[u8]) -> u128 {
-    let mut block = [0; BLOCK_BYTES];
-    block[..bytes.len()].copy_from_slice(bytes);
-    if let Some(stop) = block.get_mut(bytes.len()) {
-        *stop = 0x80;
-    }
-    u128::from_be_bytes(block)
+    let bits = bytes.iter().fold(1, |bits, &b| bits << 8 | u128::from(b)); // a one before all, shifted away below
+    (bits << 8 | 0x80) << (8 * (BLOCK_BYTES - 1 - bytes.len()))
 }

@@ -150,10 +150,6 @@ impl Spelled {
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.chars[..self.len]
     }
-
-    pub(super) fn as_str(&self) -> &str {
-        std::str::from_utf8(self.as_bytes()).expect("symbols are ASCII")
-    }
 }
 
 /// The header of a text that is, whole and exactly, spelled like a token.
@@ -183,7 +179,9 @@ pub fn find(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
 
 /// How many symbols stand at the start.
 fn run_length(text: &[u8]) -> usize {
-    text.iter().position(|&s| value(s).is_none()).unwrap_or(text.len())
+    let wide = |eight: &[u8]| valued(u64::from_be_bytes(eight.try_into().expect("eight bytes"))).1 == 0;
+    let from = 8 * text.chunks_exact(8).take_while(|eight| wide(eight)).count();
+    text[from..].iter().position(|&s| value(s).is_none()).map_or(text.len(), |at| from + at)
 }
 
 /// The header of the token with which a run of symbols starts, where the run is long enough for it.
@@ -205,78 +203,186 @@ pub(super) fn packed_bytes(symbols: usize) -> usize {
     (symbols * 6).div_ceil(8)
 }
 
-/// Writes bytes as `body_chars` symbols, most significant bit first, zero bits after.
-pub(super) fn write_body(bytes: &[u8], out: &mut String) {
-    const STRIDE_BYTES: usize = 48;
-    out.reserve(body_chars(bytes.len()));
-    let mut strides = bytes.chunks_exact(STRIDE_BYTES);
-    for stride in &mut strides {
-        push_symbols(stride, STRIDE_BYTES / 3 * 4, out);
-    }
+/// Longest token that is spelled in one piece, in sealed bytes: ids, names, seals, addresses.
+pub(super) const SHORT_SEALED_BYTES: usize = 96;
+
+/// Appends a token: its header, then the sealed bytes as `body_chars` symbols, most significant bit first, zero bits after.
+pub(super) fn write_token(header: &Spelled, sealed: &[u8], out: &mut String) {
+    const STRIDE_BYTES: usize = SHORT_SEALED_BYTES;
+    const _: () = assert!(STRIDE_BYTES % 3 == 0, "a stride ends with a symbol");
+    let (mut text, mut at) = ([0; HEADER_CHARS_MAX + STRIDE_BYTES / 3 * 4 + 8], header.len);
+    text[..at].copy_from_slice(header.as_bytes());
+    out.reserve(at + body_chars(sealed.len()));
+    let mut strides = sealed.chunks_exact(STRIDE_BYTES);
     let rest = strides.remainder();
-    push_symbols(rest, body_chars(rest.len()), out);
-}
-
-/// Appends the first `count` symbols, at most 64, of these bytes and zero bits.
-fn push_symbols(bytes: &[u8], count: usize, out: &mut String) {
-    let mut padded = [0; 51];
-    padded[..bytes.len()].copy_from_slice(bytes);
-    let mut symbols = [0; 68];
-    let groups = symbols.chunks_exact_mut(4).zip(padded.chunks_exact(3));
-    for (group, bytes) in groups.take(count.div_ceil(4)) {
-        let bits = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
-        group.copy_from_slice(&[18, 12, 6, 0].map(|shift| symbol((bits >> shift) as u8)));
+    for stride in &mut strides {
+        write_symbols(stride, &mut text[at..]);
+        out.push_str(ascii(&text[..at + STRIDE_BYTES / 3 * 4]));
+        at = 0;
     }
-    out.push_str(std::str::from_utf8(&symbols[..count]).expect("symbols are ASCII"));
+    write_symbols(rest, &mut text[at..]);
+    out.push_str(ascii(&text[..at + body_chars(rest.len())]));
 }
 
-/// The bytes of a body that `well_formed` has seen.
-pub(super) fn read_body(body: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = unpack_bits(body)?;
-    // 3 bytes are 4 symbols; a remainder of 0, 1 or 2 bytes takes 1, 2 or 3 more.
-    bytes.truncate(body.len() / 4 * 3 + (body.len() % 4).checked_sub(1)?);
-    Some(bytes)
+fn ascii(symbols: &[u8]) -> &str {
+    std::str::from_utf8(symbols).expect("symbols are ASCII")
 }
 
-/// The same of a UUID's token, without a buffer. `None`: not of that length.
-pub(super) fn read_uuid_body<const N: usize>(body: &[u8]) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if body.len() != body_chars(N) {
-        return None;
+/// Writes bytes as symbols, eight at a time, the last ones out of zero bits: `text` has room for the last eight.
+fn write_symbols(bytes: &[u8], text: &mut [u8]) {
+    let groups = text.chunks_exact_mut(8);
+    let whole = bytes.chunks_exact(6);
+    let mut last = [0; 6];
+    let rest = whole.remainder();
+    last[..rest.len()].copy_from_slice(rest);
+    for (group, six) in groups.zip(whole.chain(std::iter::once(&last[..]))) {
+        let bits = six.iter().fold(0, |bits, &b| bits << 8 | u64::from(b));
+        group.copy_from_slice(&spelled(spread(bits)).to_be_bytes());
     }
-    for (group, bytes) in body.chunks(4).zip(bytes.chunks_mut(3)) {
-        let mut bits = 0;
-        for i in 0..4 {
-            bits = bits << 6 | u32::from(group.get(i).map_or(Some(0), |&s| value(s))?);
+}
+
+/// The sealed bytes of a body that `well_formed` has seen; `sealed` is as long as its header says. `None`: not that long, or no symbols.
+pub(super) fn read_body(body: &[u8], sealed: &mut [u8]) -> Option<()> {
+    (body.len() == body_chars(sealed.len())).then_some(())?;
+    read_symbols(body, sealed)
+}
+
+/// Packs text of id symbols, 6 bits each, zero bits after, into the first `packed_bytes` of `bytes`. `None`: another character stands in it.
+pub(super) fn pack_symbols(text: &str, bytes: &mut [u8]) -> Option<()> {
+    read_symbols(text.as_bytes(), &mut bytes[..packed_bytes(text.len())])
+}
+
+/// Symbols to bytes, 6 bits each, most significant first; of the last symbols only as many bits as there is room for.
+fn read_symbols(symbols: &[u8], bytes: &mut [u8]) -> Option<()> {
+    let mut wrong = 0;
+    let mut whole = symbols.chunks_exact(8);
+    let mut rooms = bytes.chunks_mut(6);
+    for eight in &mut whole {
+        let (values, invalid) = valued(u64::from_be_bytes(eight.try_into().expect("eight bytes")));
+        wrong |= invalid;
+        let six = gather(values).to_be_bytes();
+        let room = rooms.next()?;
+        room.copy_from_slice(&six[2..2 + room.len()]);
+    }
+    let rest = whole.remainder();
+    if !rest.is_empty() {
+        let mut eight = [ALPHABET[0]; 8]; // whose value is zero
+        eight[..rest.len()].copy_from_slice(rest);
+        let (values, invalid) = valued(u64::from_be_bytes(eight));
+        wrong |= invalid;
+        let six = gather(values).to_be_bytes();
+        if let Some(room) = rooms.next() {
+            room.copy_from_slice(&six[2..2 + room.len()]);
         }
-        bytes.copy_from_slice(&bits.to_be_bytes()[1..=bytes.len()]);
     }
-    Some(bytes)
+    (wrong == 0).then_some(())
 }
 
-/// Packs text of id symbols, 6 bits each, zero bits after. `None`: another character stands in it.
-pub(super) fn pack_symbols(text: &str) -> Option<Vec<u8>> {
-    unpack_bits(text.as_bytes())
-}
-
-/// The text of `length` symbols that these bytes pack.
-pub(super) fn unpack_symbols(bytes: &[u8], length: usize) -> String {
-    let bit_pair = |i: usize| u16::from(bytes.get(i).copied().unwrap_or(0));
-    (0..length)
-        .map(|i| {
-            let (byte, bit) = (i * 6 / 8, i * 6 % 8);
-            char::from(symbol(((bit_pair(byte) << 8 | bit_pair(byte + 1)) >> (10 - bit)) as u8))
-        })
-        .collect()
-}
-
-/// Symbols to bytes, 6 bits each, most significant first, the last byte filled with zero bits.
-fn unpack_bits(symbols: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(packed_bytes(symbols.len()));
-    for group in symbols.chunks(4) {
-        let bits =
-            group.iter().try_fold(0, |bits, &s| Some(bits << 6 | u32::from(value(s)?)))? << (6 * (4 - group.len()));
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..=packed_bytes(group.len())]);
+/// Appends the text of `length` symbols that these bytes pack.
+pub(super) fn unpack_symbols(bytes: &[u8], length: usize, out: &mut String) {
+    let mut left = length;
+    for six in bytes.chunks(6) {
+        let bits = six.iter().fold(0, |bits, &b| bits << 8 | u64::from(b)) << (8 * (6 - six.len()));
+        let eight = spelled(spread(bits)).to_be_bytes();
+        let count = left.min(8);
+        out.push_str(ascii(&eight[..count]));
+        left -= count;
     }
-    Some(bytes)
+}
+
+// === eight symbols at a time, the first in the most significant byte; held equal to the table by a test ===
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// 48 bits as eight values of 6 bits.
+fn spread(bits: u64) -> u64 {
+    let halves = (bits & 0xFFFF_FF00_0000) << 8 | bits & 0xFF_FFFF;
+    let quarters = (halves & 0x00FF_F000_00FF_F000) << 4 | halves & 0x0000_0FFF_0000_0FFF;
+    (quarters & 0x0FC0_0FC0_0FC0_0FC0) << 2 | quarters & 0x003F_003F_003F_003F
+}
+
+/// The inverse of [`spread`].
+fn gather(values: u64) -> u64 {
+    let quarters = (values & 0x3F00_3F00_3F00_3F00) >> 2 | values & 0x003F_003F_003F_003F;
+    let halves = (quarters & 0x0FFF_0000_0FFF_0000) >> 4 | quarters & 0x0000_0FFF_0000_0FFF;
+    (halves & 0x00FF_FFFF_0000_0000) >> 8 | halves & 0xFF_FFFF
+}
+
+/// In each byte 1 where it is at least `least`, else 0; bytes and `least` are below 128.
+fn reaches(bytes: u64, least: u64) -> u64 {
+    (bytes + ONES * (128 - least)) >> 7 & ONES
+}
+
+/// The symbols of eight values below 64: `A` is 65 more, `a` 71, `0` 4 less, `-` and `.` 17 less. No byte borrows from its neighbour.
+fn spelled(values: u64) -> u64 {
+    values + ONES * 65 + reaches(values, 26) * 6 - reaches(values, 52) * 75 - reaches(values, 62) * 13
+}
+
+/// The values of eight symbols, and bits set where one is none.
+fn valued(symbols: u64) -> (u64, u64) {
+    let wide = symbols & (ONES * 0x80);
+    let low = symbols & (ONES * 0x7F);
+    let least = |byte: u8| reaches(low, u64::from(byte));
+    let (dash, zero, upper, lower) = (least(b'-'), least(b'0'), least(b'A'), least(b'a'));
+    let symbol = dash - least(b'.' + 1) + zero - least(b'9' + 1) + upper - least(b'Z' + 1) + lower - least(b'z' + 1);
+    let values = low + dash * 17 - zero * 13 - upper * 69 - lower * 6;
+    (values & ONES * 0x3F, (symbol ^ ONES) | wide)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_at_a_time_come_to_what_the_table_says() {
+        for byte in 0..=255u8 {
+            for at in 0..8 {
+                let mut eight = *b"AzZ09-.a";
+                eight[at] = byte;
+                let (values, wrong) = valued(u64::from_be_bytes(eight));
+                assert_eq!(wrong == 0, value(byte).is_some(), "{byte} at {at}");
+                if wrong == 0 {
+                    assert_eq!(values.to_be_bytes(), eight.map(|s| value(s).unwrap()));
+                    assert_eq!(spelled(values).to_be_bytes(), eight);
+                    assert_eq!(spread(gather(values)), values);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_at_every_length() {
+        let header = Header { epoch: EpochId::new(1).unwrap(), packing: Packing::Utf8, length: 1, class_hint: 3 };
+        let bytes: Vec<u8> = (0..400u32).map(|i| (i * 89 + 7) as u8).collect();
+        for length in SIV_BYTES..bytes.len() {
+            let mut token = String::new();
+            write_token(&header.spell(), &bytes[..length], &mut token);
+            let body = &token.as_bytes()[HEADER_CHARS..];
+            let table: Vec<u8> = (0..body_chars(length))
+                .map(|i| {
+                    let bit = |i: usize| bytes[..length].get(i / 8).is_some_and(|b| b >> (7 - i % 8) & 1 != 0);
+                    symbol((0..6).fold(0, |v, b| v << 1 | u8::from(bit(6 * i + b))))
+                })
+                .collect();
+            assert_eq!(body, table, "{length}");
+            let mut read = vec![0; length];
+            read_body(body, &mut read).unwrap();
+            assert_eq!(read, bytes[..length]);
+            assert_eq!(read_body(&body[1..], &mut read), None);
+        }
+    }
+
+    #[test]
+    fn text_of_symbols_packs_and_unpacks_at_every_length() {
+        let text: String = ALPHABET.iter().cycle().skip(5).take(200).map(|&s| char::from(s)).collect();
+        for length in 0..text.len() {
+            let mut bytes = [0; 200];
+            pack_symbols(&text[..length], &mut bytes).unwrap();
+            let mut again = String::new();
+            unpack_symbols(&bytes[..packed_bytes(length)], length, &mut again);
+            assert_eq!(again, text[..length]);
+            assert_eq!(pack_symbols(&format!("{}_", &text[..length]), &mut bytes), None);
+            assert_eq!(pack_symbols(&format!("é{}", &text[..length]), &mut bytes), None);
+        }
+    }
 }

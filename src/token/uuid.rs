@@ -44,9 +44,9 @@ impl fmt::Debug for Uuids {
     }
 }
 
-/// Where the hyphens of 8-4-4-4-12 stand, and where each byte's two digits begin.
+/// Where the hyphens of 8-4-4-4-12 stand.
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
-const DIGITS: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// The bytes of a UUID written in exactly one way: lower case, 8-4-4-4-12, nothing around it (RFC 9562 section 4).
 pub fn parse(text: &str) -> Option<[u8; 16]> {
@@ -54,35 +54,77 @@ pub fn parse(text: &str) -> Option<[u8; 16]> {
     if HYPHENS.iter().any(|&at| text[at] != b'-') {
         return None;
     }
-    let mut uuid = [0; 16];
-    let mut all = 0;
-    for (byte, at) in uuid.iter_mut().zip(DIGITS) {
-        let (high, low) = (VALUES[usize::from(text[at])], VALUES[usize::from(text[at + 1])]);
-        all |= high | low;
-        *byte = high << 4 | low & 15;
+    let four = |at: usize| u64::from(u32::from_be_bytes([text[at], text[at + 1], text[at + 2], text[at + 3]]));
+    let groups = [(0, 4), (9, 14), (19, 24), (28, 32)].map(|(a, b)| four(a) << 32 | four(b));
+    let (mut uuid, mut wrong) = ([0; 16], 0);
+    for (bytes, digits) in uuid.chunks_exact_mut(4).zip(groups) {
+        let (value, invalid) = hex_value(digits);
+        wrong |= invalid;
+        bytes.copy_from_slice(&value.to_be_bytes());
     }
-    (all <= 15).then_some(uuid)
+    (wrong == 0).then_some(uuid)
 }
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
-/// The value of each digit; of any other character more than fifteen.
-const VALUES: [u8; 256] = {
-    let mut values = [0xff; 256];
-    let mut i = 0;
-    while i < 16 {
-        values[HEX[i] as usize] = i as u8;
-        i += 1;
-    }
-    values
-};
+/// The value of eight digits, the first in the most significant byte, and bits set where one is no digit or no lower-case one.
+fn hex_value(digits: u64) -> (u32, u64) {
+    let letter = digits >> 6 & ONES;
+    let low = digits & (ONES * 0x0F);
+    // A digit is 0x30 to 0x39, a letter 0x61 to 0x66.
+    let high = (digits & (ONES * 0xF0)) ^ (ONES * 0x30 + letter * 0x30);
+    let above = (low + ONES * 6 + letter * 3) & (ONES * 0x10);
+    let below = letter & !((low + ONES * 0x0F) >> 4);
+    let nibbles = low + letter * 9;
+    let bytes = (nibbles >> 4 | nibbles) & 0x00FF_00FF_00FF_00FF;
+    let pairs = (bytes >> 8 | bytes) & 0x0000_FFFF_0000_FFFF;
+    ((pairs >> 16 | pairs) as u32, high | above | below)
+}
 
 /// Appends the UUID as `parse` reads it.
 pub fn format(uuid: [u8; 16], out: &mut String) {
     let mut text = [b'-'; 36];
-    for (byte, at) in uuid.into_iter().zip(DIGITS) {
-        text[at] = HEX[usize::from(byte >> 4)];
-        text[at + 1] = HEX[usize::from(byte & 15)];
+    for (bytes, (a, b)) in uuid.chunks_exact(4).zip([(0, 4), (9, 14), (19, 24), (28, 32)]) {
+        let digits = hex_digits(u32::from_be_bytes(bytes.try_into().expect("four bytes"))).to_be_bytes();
+        text[a..a + 4].copy_from_slice(&digits[..4]);
+        text[b..b + 4].copy_from_slice(&digits[4..]);
     }
     out.push_str(std::str::from_utf8(&text).expect("digits and hyphens are ASCII"));
+}
+
+/// The eight digits of a value, the first in the most significant byte.
+fn hex_digits(value: u32) -> u64 {
+    let value = u64::from(value);
+    let pairs = (value << 16 | value) & 0x0000_FFFF_0000_FFFF;
+    let bytes = (pairs << 8 | pairs) & 0x00FF_00FF_00FF_00FF;
+    let nibbles = (bytes << 4 | bytes) & (ONES * 0x0F);
+    let letter = (nibbles + ONES * 6) >> 4 & ONES;
+    nibbles + ONES * 0x30 + letter * 39
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_told_right_at_every_place() {
+        for byte in 0..=255u8 {
+            for at in 0..8 {
+                let mut eight = *b"09afc3e1";
+                eight[at] = byte;
+                let (value, wrong) = hex_value(u64::from_be_bytes(eight));
+                let text = std::str::from_utf8(&eight).ok().filter(|t| !t.contains(|c: char| c.is_uppercase() || c == '+'));
+                assert_eq!(wrong == 0, text.is_some_and(|t| u32::from_str_radix(t, 16) == Ok(value)), "{byte} at {at}");
+                if wrong == 0 {
+                    assert_eq!(hex_digits(value).to_be_bytes(), eight);
+                }
+            }
+        }
+        let text = "0b4c4f42-7d3a-4a0e-9f65-0d5cbb5a1f3e";
+        let uuid = parse(text).unwrap();
+        assert_eq!(uuid[..8], [0x0b, 0x4c, 0x4f, 0x42, 0x7d, 0x3a, 0x4a, 0x0e]);
+        let mut again = String::new();
+        format(uuid, &mut again);
+        assert_eq!(again, text);
+        assert_eq!(parse(&text.to_uppercase()), None);
+        assert_eq!(parse(&text.replace('-', "0")), None);
+    }
 }
