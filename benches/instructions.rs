@@ -206,7 +206,11 @@ fn main() -> ExitCode {
     if let [few, many] = rules[..] {
         let cost = many / few - 1.0;
         wrong += usize::from(cost > MANY_RULES_COST);
-        println!("{MANY_RULES} rules beside {FEW_RULES}: {:+.1} %, {:.0} % are allowed", 100.0 * cost, 100.0 * MANY_RULES_COST);
+        println!(
+            "{MANY_RULES} rules beside {FEW_RULES}: {:+.1} %, {:.0} % are allowed",
+            100.0 * cost,
+            100.0 * MANY_RULES_COST
+        );
     }
     if write {
         std::fs::write(&file, rows).expect("the table can be written");

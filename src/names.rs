@@ -2,7 +2,9 @@
 
 use crate::secret::LogSafe;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::num::NonZeroU8;
 use std::sync::Arc;
 
@@ -15,6 +17,35 @@ pub enum NameError {
     /// An epoch id outside 1 to 63.
     #[error("an epoch id is a number from 1 to 63")]
     Epoch,
+}
+
+/// A map by words of a specification, filled when rules load and only asked afterwards: whoever sends words cannot fill it, so its hash
+/// is not keyed, and quick.
+pub type ByWord<V> = HashMap<&'static str, V, BuildHasherDefault<WordHasher>>;
+
+/// See [`ByWord`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WordHasher(u64);
+
+impl Hasher for WordHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let mut chunks = bytes.chunks_exact(8);
+        for chunk in &mut chunks {
+            self.write_u64(u64::from_le_bytes(chunk.try_into().expect("eight bytes")));
+        }
+        self.write_u64(chunks.remainder().iter().fold(bytes.len() as u64, |word, &b| word << 8 | u64::from(b)));
+    }
+
+    fn write_u8(&mut self, _: u8) {} // ends a text; its length is in already
+
+    fn write_u64(&mut self, word: u64) {
+        let mixed = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ mixed >> 32;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 fn is_name(text: &str) -> bool {

@@ -148,7 +148,8 @@ fn start(origin: Origin) -> ExitCode {
     };
     log_to_stderr();
     keep_memory_in();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Exchanges have threads of their own; here live signals, accepting, admin and reload.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
@@ -251,7 +252,7 @@ fn log_to_stderr() {
         .json()
         .flatten_event(true)
         .with_env_filter(tracing_subscriber::EnvFilter::new(level))
-        .with_writer(io::stderr)
+        .with_writer(proxy::access::Stderr::default)
         .finish();
     let _ = tracing::subscriber::set_global_default(subscriber); // a second start in one process keeps the first
 }

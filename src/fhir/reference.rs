@@ -418,18 +418,46 @@ impl fmt::Display for Shape<'_> {
 
 /// A FHIR id (datatypes.html#id) that is not a step in a path (`.`, `..`).
 pub fn is_id(text: &str) -> bool {
-    (1..=ID_CHARS_MAX).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
-        && !matches!(text, "." | "..")
+    (1..=ID_CHARS_MAX).contains(&text.len()) && all(text, ID) && !matches!(text, "." | "..")
 }
 
 /// A UUID as FHIR writes it: 8-4-4-4-12 hexadecimal digits in lower case.
 pub fn is_lower_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, b)| match at {
-            8 | 13 | 18 | 23 => b == b'-',
-            _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
-        })
+    let Ok(text) = <&[u8; 36]>::try_from(text.as_bytes()) else { return false };
+    let digits = |from: usize, to: usize| text[from..to].iter().fold(HEX, |all, &b| all & CLASSES[usize::from(b)]) != 0;
+    [8, 13, 18, 23].iter().all(|&at| text[at] == b'-')
+        && digits(0, 8) & digits(9, 13) & digits(14, 18) & digits(19, 23) & digits(24, 36)
+}
+
+/// A digit of a UUID in lower case.
+const HEX: u8 = 1;
+/// A character of an id.
+const ID: u8 = 2;
+/// ASCII that stands in a URL.
+const URL: u8 = 4;
+
+/// What each byte may stand in.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut b = 0;
+    while b < 128 {
+        let c = b as u8;
+        if matches!(c, b'0'..=b'9' | b'a'..=b'f') {
+            classes[b] |= HEX;
+        }
+        if c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.') {
+            classes[b] |= ID;
+        }
+        if c > b' ' && c < 0x7F && !matches!(c, b'\\' | b'"' | b'<' | b'>' | b'`') {
+            classes[b] |= URL;
+        }
+        b += 1;
+    }
+    classes
+};
+
+fn all(text: &str, class: u8) -> bool {
+    text.bytes().fold(class, |all, b| all & CLASSES[usize::from(b)]) != 0
 }
 
 fn is_operation(segment: &str) -> bool {
@@ -460,6 +488,9 @@ fn check_characters(text: &str) -> Result<(), ReferenceError> {
     }
     if text.len() > URL_BYTES_MAX {
         return Err(ReferenceError::TooLong);
+    }
+    if all(text, URL) {
+        return Ok(());
     }
     let strange = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '\\' | '"' | '<' | '>' | '`');
     if text.chars().any(strange) { Err(ReferenceError::Character) } else { Ok(()) }

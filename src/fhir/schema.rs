@@ -7,6 +7,7 @@
 //!
 //! The tables are facts of HL7 FHIR (CC0), read once per release from text that is compiled in.
 
+use crate::names::ByWord;
 use std::sync::OnceLock;
 
 /// A release of FHIR. Its tables differ: never mix [`TypeId`]s of two.
@@ -164,6 +165,7 @@ pub struct Schema {
     release: Release,
     /// Indexed by `TypeId`, sorted by name.
     types: Vec<TypeDef>,
+    by_name: ByWord<TypeId>,
 }
 
 /// Types that only lend their elements to others.
@@ -194,7 +196,7 @@ impl Schema {
 
     /// The type of this name, whatever its category. Primitives and abstract types (`Element`, `Resource`) are none.
     pub fn type_named(&self, name: &str) -> Option<TypeId> {
-        self.types.binary_search_by(|definition| definition.name.cmp(name)).ok().map(type_id)
+        self.by_name.get(name).copied()
     }
 
     /// What the type is made of.
@@ -332,8 +334,9 @@ fn read(release: Release, table: &'static str) -> Schema {
     names.sort_unstable();
 
     let tables = Tables { bases, rows, names };
-    let types = tables.names.iter().map(|name| tables.definition(name)).collect();
-    Schema { release, types }
+    let types: Vec<TypeDef> = tables.names.iter().map(|name| tables.definition(name)).collect();
+    let by_name = types.iter().enumerate().map(|(at, definition)| (definition.name, type_id(at))).collect();
+    Schema { release, types, by_name }
 }
 
 struct Tables {

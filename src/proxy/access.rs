@@ -9,7 +9,8 @@ use super::settings::Route;
 use crate::names::Caller;
 use crate::rewrite::Refusal;
 use prometheus::IntCounter;
-use std::io;
+use std::cell::RefCell;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
@@ -72,7 +73,10 @@ impl AccessLog {
 
     fn to(write: impl FnMut(Line) + Send + 'static, dropped: IntCounter) -> io::Result<AccessLog> {
         let (queue, waiting) = sync_channel(ACCESS_QUEUE_MAX);
-        std::thread::Builder::new().name("access-log".into()).spawn(move || run(&waiting, write))?;
+        std::thread::Builder::new().name("access-log".into()).spawn(move || {
+            HELD.set(Some(Vec::new()));
+            run(&waiting, write);
+        })?;
         Ok(AccessLog { queue, dropped })
     }
 
@@ -106,11 +110,59 @@ fn run(waiting: &Receiver<Message>, mut write: impl FnMut(Line)) {
         for message in std::iter::once(message).chain(waiting.try_iter()) {
             match message {
                 Message::Line(line) => write(line),
-                Message::Flush(done) => _ = done.send(()), // who no longer waits need not know
+                Message::Flush(done) => {
+                    let_go();
+                    let _ = done.send(()); // who no longer waits need not know
+                }
             }
         }
+        let_go();
         // Awake it would be woken by every line, and waking costs the exchange more than handing the line in.
         std::thread::sleep(ACCESS_PAUSE);
+    }
+}
+
+thread_local! {
+    /// Of the thread that writes the log: what it has not yet handed to the system.
+    static HELD: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// More than this is not held back.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+
+/// Hands to the system what was held back. A reader that is gone misses it: an exchange must not.
+fn let_go() {
+    HELD.with_borrow_mut(|held| {
+        if let Some(held) = held
+            && !held.is_empty()
+        {
+            let _ = io::stderr().write_all(held);
+            held.clear();
+        }
+    });
+}
+
+/// Standard error for this process's events: each at once, but for the lines of exchanges, which go together.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stderr;
+
+impl io::Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let full = HELD.with_borrow_mut(|held| {
+            let held = held.as_mut()?;
+            held.extend_from_slice(bytes);
+            Some(held.len() >= HELD_BYTES_MAX)
+        });
+        match full {
+            None => return io::stderr().write(bytes),
+            Some(true) => let_go(),
+            Some(false) => {}
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // standard error is not buffered, and what is held back is let go of after each batch
     }
 }
 

@@ -22,6 +22,7 @@ pub mod settings;
 pub mod socket;
 pub mod tls;
 pub mod upstream;
+pub mod workers;
 
 use access::AccessLog;
 use arc_swap::ArcSwap;
@@ -38,6 +39,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 use upstream::Upstream;
+use workers::Workers;
 
 /// What all exchanges of a proxy share.
 pub struct Shared {
@@ -50,6 +52,7 @@ pub struct Shared {
     /// One permit per exchange in flight.
     slots: Arc<Semaphore>,
     phase: watch::Receiver<Phase>,
+    workers: Workers,
 }
 
 /// One set of settings, with what was opened for it. Nothing in it changes.
@@ -179,6 +182,7 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()> + Send
         serving: ArcSwap::from_pointee(Serving::new(settings, &metrics, None)?),
         trust: watch::Sender::new(0),
         slots: Arc::new(Semaphore::new(limits.exchanges)),
+        workers: Workers::start(&phase_seen)?,
         phase: phase_seen,
         access: AccessLog::start(metrics.access_log_dropped.clone())?,
         metrics,

@@ -108,10 +108,13 @@ pub async fn listen(socket: Socket, listener: usize, shared: Arc<Shared>, places
         };
         match accepted {
             Ok((stream, peer, place)) => {
-                let (shared, places) = (shared.clone(), places.clone());
-                tokio::spawn(async move {
+                let Ok(stream) = stream.detach() else { continue }; // gone already
+                let (served, places) = (shared.clone(), places.clone());
+                shared.workers.give(async move {
+                    let shared = served;
                     let _place = place;
                     let _open = Open::new(&shared.metrics.open_connections);
+                    let Ok(stream) = stream.attach() else { return };
                     if let Err(reason) = connection(stream, peer, listener, &shared, &places).await {
                         shared.metrics.connections_refused.with_label_values(&[reason]).inc();
                     }

@@ -112,6 +112,7 @@ pub struct Route {
 }
 
 /// Where a route leads.
+#[derive(Clone)]
 pub struct Upstream {
     /// Where it is reached: `https://host[:port]`, or `http://` on loopback. At least one; the first is the one whose URLs
     /// references bear on their way there.

@@ -84,6 +84,34 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+/// A connection that no event loop watches, on its way from the one that accepted it to the one that serves it.
+pub enum Detached {
+    /// Of the network.
+    Tcp(std::net::TcpStream),
+    /// Of this machine.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Stream {
+    /// Takes it from its event loop.
+    pub fn detach(self) -> io::Result<Detached> {
+        match self {
+            Stream::Tcp(stream) => stream.into_std().map(Detached::Tcp),
+            Stream::Unix(stream) => stream.into_std().map(Detached::Unix),
+        }
+    }
+}
+
+impl Detached {
+    /// Gives it to the event loop of this thread.
+    pub fn attach(self) -> io::Result<Stream> {
+        match self {
+            Detached::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
+            Detached::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+        }
+    }
+}
+
 /// Calls a method of the stream, of whichever kind it is.
 macro_rules! either {
     ($stream:expr, $method:ident ( $($argument:expr),* )) => {

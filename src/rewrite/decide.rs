@@ -260,11 +260,8 @@ impl<'u> Decider<'u> {
                 self.report.removed += 1;
                 Ok(Fate::Goes)
             }
-            EventKind::PassedObject | EventKind::PassedArray => Ok(Fate::Stays),
-            EventKind::Cut => {
-                self.report.removed += 1;
-                self.desk.edits.push(Edit { start: event.start, end: event.end, text: (0, 0) });
-                Ok(Fate::Stays)
+            EventKind::PassedObject | EventKind::PassedArray | EventKind::Cut => {
+                self.passed(at, resource).map(|()| Fate::Stays)
             }
         }
     }
@@ -291,8 +288,17 @@ impl<'u> Decider<'u> {
     /// What stands in something that was passed: it stays, or was found to go.
     #[inline]
     fn passed(&mut self, at: u32, resource: &mut Resource) -> Decided<()> {
-        let state = self.events[at as usize].state;
-        let fate = self.element(at, state, 0, resource, false, None)?;
+        let event = &self.events[at as usize];
+        match event.kind {
+            EventKind::PassedObject | EventKind::PassedArray => return Ok(()),
+            EventKind::Cut => {
+                self.report.removed += 1;
+                self.desk.edits.push(Edit { start: event.start, end: event.end, text: (0, 0) });
+                return Ok(());
+            }
+            _ => {}
+        }
+        let fate = self.element(at, event.state, 0, resource, false, None)?;
         debug_assert!(fate == Fate::Stays, "only what is sure to stay is passed");
         Ok(())
     }
@@ -324,7 +330,7 @@ impl<'u> Decider<'u> {
         let mut next = at + 1;
         while next < event.link {
             let child = &events[next as usize];
-            if child.depth != event.depth + 1 {
+            if child.depth != event.depth + 1 || child.kind.is_passed() {
                 self.passed(next, resource)?;
                 next = child.link;
                 continue;
@@ -389,7 +395,7 @@ impl<'u> Decider<'u> {
         let mut next = at + 1;
         while next < event.link {
             let child = &events[next as usize];
-            if child.depth != event.depth + 1 {
+            if child.depth != event.depth + 1 || child.kind.is_passed() {
                 self.passed(next, resource)?;
                 next = child.link;
                 continue;
@@ -789,7 +795,8 @@ impl<'u> Decider<'u> {
         let mut next = at + 1;
         while next < link {
             let event = &self.events[next as usize];
-            if event.edge == edge && event.depth == depth && event.kind != EventKind::Unknown && !event.kind.is_passed() {
+            if event.edge == edge && event.depth == depth && event.kind != EventKind::Unknown && !event.kind.is_passed()
+            {
                 return Some(next);
             }
             next = event.link;

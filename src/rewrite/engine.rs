@@ -3,11 +3,10 @@
 use super::spare::Pool;
 use crate::action::fpe::Keyed;
 use crate::fhir::{self, Category};
-use crate::names::{Class, Domain, EpochId};
+use crate::names::{ByWord, Class, Domain, EpochId};
 use crate::policy::Permit;
 use crate::rules::{Compiled, Method};
 use crate::token::{ClassKeys, DomainKeys, Keyring, Mac, MacPurpose};
-use std::collections::HashMap;
 
 /// What happens to ids that do not fit a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,7 +52,7 @@ pub struct Engine {
     /// By `ClassIx`.
     pub(super) classes: Vec<ClassKeys>,
     /// By resource type; types whose ids stay have none.
-    pub(super) ids: HashMap<&'static str, ClassKeys>,
+    pub(super) ids: ByWord<ClassKeys>,
     /// Ids of contained resources.
     pub(super) contained: ClassKeys,
     /// Whole URIs, and bases of systems that are not ours.

@@ -221,8 +221,8 @@ pub struct Scanner {
 
 impl Scanner {
     /// A new scanner in the emptied buffers of this one.
-    pub(super) fn emptied(mut self) -> Scanner {
-        self.guesses.fill(0);
+    /// Guesses are kept: they say in which order the members of types come, by number, and nothing of whom.
+    pub(super) fn emptied(self) -> Scanner {
         Scanner {
             events: emptied(self.events),
             facts: emptied(self.facts),

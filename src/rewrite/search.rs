@@ -617,7 +617,9 @@ impl Engine {
         let mut numbers = vec![0usize];
         for test in &switch.tests {
             let outcomes: Vec<usize> = match system {
-                Some(system) if members[test.edge as usize].name == "system" => vec![test.outcome(Some(system.as_bytes()))],
+                Some(system) if members[test.edge as usize].name == "system" => {
+                    vec![test.outcome(Some(system.as_bytes()))]
+                }
                 _ => (0..test.outcomes()).collect(),
             };
             numbers = numbers.iter().flat_map(|n| outcomes.iter().map(move |o| n * test.outcomes() + o)).collect();

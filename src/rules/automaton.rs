@@ -12,7 +12,8 @@ use super::cell::{Cell, Check, Kind, Spelled};
 use super::compile::{Action, Role};
 use super::path::{Ask, How};
 use crate::fhir::{Primitive, TypeId};
-use std::collections::{HashMap, HashSet};
+use crate::names::ByWord;
+use std::collections::HashSet;
 
 /// Index of a state.
 pub type StateId = u32;
@@ -267,7 +268,7 @@ pub struct Automaton {
     /// The slot of a whole document: any resource.
     pub slot: StateId,
     /// Root state by resource type: standing on its own, contained.
-    pub roots: HashMap<&'static str, [StateId; 2]>,
+    pub roots: ByWord<[StateId; 2]>,
 }
 
 impl Automaton {

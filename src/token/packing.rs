@@ -100,7 +100,8 @@ pub(super) fn unpack(packing: Packing, length: usize, bytes: &[u8]) -> Option<(Z
         &mut long[..]
     };
     let packed = pack(&text, form, again);
-    (packed == Packed { packing, length, bytes: bytes.len() } && again[..packed.bytes] == *bytes).then_some((text, form))
+    (packed == Packed { packing, length, bytes: bytes.len() } && again[..packed.bytes] == *bytes)
+        .then_some((text, form))
 }
 
 #[cfg(test)]

@@ -111,7 +111,8 @@ mod tests {
                 let mut eight = *b"09afc3e1";
                 eight[at] = byte;
                 let (value, wrong) = hex_value(u64::from_be_bytes(eight));
-                let text = std::str::from_utf8(&eight).ok().filter(|t| !t.contains(|c: char| c.is_uppercase() || c == '+'));
+                let text =
+                    std::str::from_utf8(&eight).ok().filter(|t| !t.contains(|c: char| c.is_uppercase() || c == '+'));
                 assert_eq!(wrong == 0, text.is_some_and(|t| u32::from_str_radix(t, 16) == Ok(value)), "{byte} at {at}");
                 if wrong == 0 {
                     assert_eq!(hex_digits(value).to_be_bytes(), eight);

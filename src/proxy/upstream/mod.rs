@@ -13,6 +13,7 @@ use super::limits as l;
 use super::metrics::Metrics;
 use super::respond::{Failure, UpstreamError};
 use super::settings;
+use super::workers;
 use health::{Circuit, Health};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -22,9 +23,9 @@ use hyper::body::Incoming;
 use pool::{Broken, Pool};
 use prometheus::{IntCounterVec, IntGauge};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 
 /// The endpoints of one service.
 pub struct Upstream {
@@ -36,13 +37,17 @@ pub struct Upstream {
     first_byte: Duration,
     progress: Duration,
     retries: IntCounterVec,
-    /// What looks after idle connections and asks endpoints how they are; ends with this.
-    keepers: Vec<JoinHandle<()>>,
+    /// What asks endpoints how they are; ends with this.
+    keepers: Vec<AbortHandle>,
 }
 
 /// One place where the service is reached.
 struct Endpoint {
-    pool: Arc<Pool>,
+    /// Each thread has its own connections, since what waits on one is woken where it was made.
+    pools: Vec<OnceLock<Arc<Pool>>>,
+    seed: Seed,
+    /// What looks after idle connections; ends with this.
+    sweepers: Mutex<Vec<AbortHandle>>,
     circuit: Mutex<Circuit>,
     /// There is no other.
     single: bool,
@@ -76,16 +81,24 @@ impl Drop for Place {
 
 impl Upstream {
     /// Opens no connection yet. Must be called inside a runtime.
-    pub fn new(settings: &settings::Upstream, route: &str, metrics: &Metrics) -> Upstream {
+    pub fn new(settings: &settings::Upstream, route: &str, metrics: &Arc<Metrics>) -> Upstream {
         let endpoints: Vec<_> = settings
             .origins
             .iter()
             .map(|origin| {
+                let seed = Seed {
+                    settings: settings.clone(),
+                    route: route.to_owned(),
+                    origin: origin.clone(),
+                    metrics: metrics.clone(),
+                };
                 let labels = [route, origin.as_str()];
                 let up = metrics.upstream_up.with_label_values(&labels);
                 up.set(1);
                 Arc::new(Endpoint {
-                    pool: Arc::new(Pool::new(settings, origin, &labels, metrics)),
+                    pools: (0..workers::places()).map(|_| OnceLock::new()).collect(),
+                    seed,
+                    sweepers: Mutex::default(),
                     circuit: Mutex::new(Circuit::new(settings.health.failures, settings.health.open)),
                     single: settings.origins.len() == 1,
                     up,
@@ -95,9 +108,9 @@ impl Upstream {
             .collect();
         let mut keepers = Vec::new();
         for endpoint in &endpoints {
-            keepers.push(tokio::spawn(sweep(endpoint.pool.clone(), settings.idle)));
             if settings.health.path.is_some() {
-                keepers.push(tokio::spawn(ask(endpoint.clone(), settings.path.clone(), settings.health.clone())));
+                let asks = ask(endpoint.clone(), settings.path.clone(), settings.health.clone());
+                keepers.push(tokio::spawn(asks).abort_handle());
             }
         }
         Upstream {
@@ -131,7 +144,7 @@ impl Upstream {
             let (index, endpoint) = self.choose(&tried)?;
             let mut place = endpoint.enter();
             let attempt = tokio::select! {
-                attempt = endpoint.pool.exchange(&head, body, fresh) => attempt,
+                attempt = endpoint.pool().exchange(&head, body, fresh) => attempt,
                 () = &mut late => {
                     return Err(upload.failure().unwrap_or_else(|| {
                         endpoint.failed();
@@ -223,6 +236,14 @@ impl Upstream {
     }
 }
 
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        for sweeper in self.sweepers.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            sweeper.abort();
+        }
+    }
+}
+
 impl Drop for Upstream {
     fn drop(&mut self) {
         for keeper in &self.keepers {
@@ -231,7 +252,26 @@ impl Drop for Upstream {
     }
 }
 
+/// What a pool is made of.
+struct Seed {
+    settings: settings::Upstream,
+    route: String,
+    origin: String,
+    metrics: Arc<Metrics>,
+}
+
 impl Endpoint {
+    /// The connections of this thread. Must be called inside a runtime.
+    fn pool(&self) -> &Arc<Pool> {
+        self.pools[workers::here()].get_or_init(|| {
+            let Seed { settings, route, origin, metrics } = &self.seed;
+            let pool = Arc::new(Pool::new(settings, origin, &[route.as_str(), origin.as_str()], metrics));
+            let sweeper = tokio::spawn(sweep(pool.clone(), settings.idle)).abort_handle();
+            self.sweepers.lock().unwrap_or_else(PoisonError::into_inner).push(sweeper);
+            pool
+        })
+    }
+
     fn circuit(&self) -> std::sync::MutexGuard<'_, Circuit> {
         self.circuit.lock().unwrap_or_else(PoisonError::into_inner) // a count has no half-made state
     }
@@ -313,8 +353,8 @@ async fn ask(endpoint: Arc<Endpoint>, base: String, health: Health) {
     loop {
         tokio::time::sleep(health.interval).await;
         let asked = async {
-            let (response, _stream) = match endpoint.pool.exchange(&head, Outgoing::empty(), false).await {
-                Err(Broken::Unsent(body)) => endpoint.pool.exchange(&head, body, true).await.ok()?,
+            let (response, _stream) = match endpoint.pool().exchange(&head, Outgoing::empty(), false).await {
+                Err(Broken::Unsent(body)) => endpoint.pool().exchange(&head, body, true).await.ok()?,
                 answered => answered.ok()?,
             };
             let (parts, body) = response.into_parts();
