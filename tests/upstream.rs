@@ -159,6 +159,8 @@ async fn before_with(pki: Pki, endpoints: &[SocketAddr], tls: bool, more: &'stat
     let urls: Vec<String> = endpoints.iter().map(|address| format!("{scheme}://{address}/r4")).collect();
     let text = configuration(&setting, endpoints[0]);
     let text = text.replace(&format!("url: {}", urls[0]), &format!("urls: [{}]", urls.join(", ")));
+    // Each thread has connections of its own, and the scripts here are written for connections.
+    let text = format!("{text}limits: {{threads: 1}}\n");
     let settings = parse(&text, &pki.folder).unwrap();
     let proxy = cryptonym::proxy::serve(settings, std::future::pending()).await.unwrap();
     World { pki, upstream, proxy }

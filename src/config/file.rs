@@ -282,6 +282,8 @@ pub(super) struct LimitsFile {
     pub(super) connections_per_address: Option<Spanned<usize>>,
     #[cfg_attr(feature = "cli", schemars(with = "Option<usize>"))]
     pub(super) exchanges: Option<Spanned<usize>>,
+    #[cfg_attr(feature = "cli", schemars(with = "Option<usize>"))]
+    pub(super) threads: Option<Spanned<usize>>,
     #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub(super) stall: Text,
     #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]

@@ -14,7 +14,7 @@ mod values;
 use crate::encoding::stream::Packing;
 use crate::names::{Caller, Class, Domain, EpochId, Purpose};
 use crate::policy::{Grant, Policy, Reveal};
-use crate::proxy::limits::{CONFIG_BYTES_MAX, CONNECTIONS_MAX, Tunable};
+use crate::proxy::limits::{CONFIG_BYTES_MAX, CONNECTIONS_MAX, THREADS_MAX, Tunable};
 use crate::proxy::proxy_protocol::Network;
 use crate::proxy::settings::{Credentials, KnownCaller, Listener, ListenerTls, Mark, Route, Settings, Untrusted};
 use crate::proxy::tls;
@@ -661,16 +661,18 @@ impl Reader<'_> {
     fn limits(&mut self, written: Option<LimitsFile>) -> Tunable {
         let mut limits = Tunable::default();
         let Some(written) = written else { return limits };
-        let LimitsFile { connections, connections_per_address, exchanges, stall, drain_delay, drain_timeout } = written;
-        for (key, written, place) in [
-            ("connections", connections, &mut limits.connections),
-            ("connections_per_address", connections_per_address, &mut limits.per_address),
-            ("exchanges", exchanges, &mut limits.exchanges),
+        let LimitsFile { connections, connections_per_address, exchanges, threads, stall, drain_delay, drain_timeout } =
+            written;
+        for (key, written, place, most) in [
+            ("connections", connections, &mut limits.connections, CONNECTIONS_MAX),
+            ("connections_per_address", connections_per_address, &mut limits.per_address, CONNECTIONS_MAX),
+            ("exchanges", exchanges, &mut limits.exchanges, CONNECTIONS_MAX),
+            ("threads", threads, &mut limits.threads, THREADS_MAX),
         ] {
             match written {
-                Some(count) if (1..=CONNECTIONS_MAX).contains(&count.value) => *place = count.value,
+                Some(count) if (1..=most).contains(&count.value) => *place = count.value,
                 Some(count) => {
-                    let advice = format!("a number from 1 to {CONNECTIONS_MAX}");
+                    let advice = format!("a number from 1 to {most}");
                     self.wrong(count.referenced.line(), format!("`limits.{key}` is out of range"), advice);
                 }
                 None => {}

@@ -116,6 +116,7 @@ fn configuration(settings: &Settings) -> String {
             "connections": limits.connections,
             "connections_per_address": limits.per_address,
             "exchanges": limits.exchanges,
+            "threads": limits.threads,
             "drain_delay_ms": limits.drain_delay.as_millis() as u64,
             "drain_timeout_ms": limits.drain_timeout.as_millis() as u64,
         },

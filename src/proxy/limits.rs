@@ -2,6 +2,7 @@
 //!
 //! What a site may tune stands in [`Tunable`]; the rest are promises. The core's own bounds are `crate::limits`.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 /// What a configuration may set under `limits`.
@@ -14,6 +15,8 @@ pub struct Tunable {
     pub per_address: usize,
     /// Exchanges in flight at once. More are answered 503. Each may hold a resource of 16 MiB and its rewriting.
     pub exchanges: usize,
+    /// Threads that serve connections, an event loop each: as many as there are cores for this process.
+    pub threads: usize,
     /// How long a reader may take nothing of its answer before the exchange is given up: see [`WRITE_STALL_TIMEOUT`].
     pub stall: Duration,
     /// How long a draining proxy still accepts, so that load balancers see `/readyz` off before ports close.
@@ -28,6 +31,7 @@ impl Default for Tunable {
             connections: 2048,
             per_address: CONNECTIONS_MAX,
             exchanges: 512,
+            threads: std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX),
             stall: WRITE_STALL_TIMEOUT,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(25),
@@ -37,6 +41,9 @@ impl Default for Tunable {
 
 /// Largest value of `connections` and `exchanges`: file descriptors end near here.
 pub const CONNECTIONS_MAX: usize = 1 << 20;
+
+/// Largest value of `threads`: more than the cores of a machine only get in each other's way.
+pub const THREADS_MAX: usize = 256;
 
 // -- the listener
 

@@ -72,8 +72,9 @@ impl Serving {
             (None, Some(path)) => Some(Audit::open(path, metrics.clone())?),
             (None, None) => None,
         };
-        let upstreams =
-            settings.routes.iter().map(|route| Upstream::new(&route.upstream, &route.name, metrics)).collect();
+        let threads = settings.limits.threads;
+        let upstream = |route: &Arc<settings::Route>| Upstream::new(&route.upstream, &route.name, threads, metrics);
+        let upstreams = settings.routes.iter().map(upstream).collect();
         Ok(Serving { settings, upstreams, audit })
     }
 }
@@ -182,7 +183,7 @@ pub async fn serve(settings: Settings, shutdown: impl Future<Output = ()> + Send
         serving: ArcSwap::from_pointee(Serving::new(settings, &metrics, None)?),
         trust: watch::Sender::new(0),
         slots: Arc::new(Semaphore::new(limits.exchanges)),
-        workers: Workers::start(&phase_seen)?,
+        workers: Workers::start(limits.threads, &phase_seen)?,
         phase: phase_seen,
         access: AccessLog::start(metrics.access_log_dropped.clone())?,
         metrics,

@@ -175,6 +175,7 @@ impl Settings {
             ("admin.address", self.admin != other.admin),
             ("limits.connections", self.limits.connections != other.limits.connections),
             ("limits.exchanges", self.limits.exchanges != other.limits.exchanges),
+            ("limits.threads", self.limits.threads != other.limits.threads),
         ];
         fixed.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }

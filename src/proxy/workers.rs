@@ -6,7 +6,6 @@ use super::server::Phase;
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::{Builder, Handle};
@@ -16,19 +15,9 @@ thread_local! {
     static HERE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Which of the places that [`places`] counts this thread is: 0 is every thread that is no worker.
+/// Which of its proxy's workers this thread is, from 1; 0 is every other thread.
 pub fn here() -> usize {
     HERE.get()
-}
-
-/// How many places there are, for what each thread has of its own.
-pub fn places() -> usize {
-    count() + 1
-}
-
-/// One for each core.
-fn count() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// The workers of one proxy.
@@ -41,9 +30,9 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts them. They end, and drop what they still have, when the phase says so or nobody is left to say it.
-    pub fn start(phase: &watch::Receiver<Phase>) -> io::Result<Workers> {
-        (1..=count()).map(|place| Worker::start(place, phase.clone())).collect::<io::Result<_>>().map(Workers)
+    /// Starts so many. They end, and drop what they still have, when the phase says so or nobody is left to say it.
+    pub fn start(threads: usize, phase: &watch::Receiver<Phase>) -> io::Result<Workers> {
+        (1..=threads).map(|place| Worker::start(place, phase.clone())).collect::<io::Result<_>>().map(Workers)
     }
 
     /// Gives a connection to the worker that has the fewest. What it makes of it begins and ends there.
@@ -93,18 +82,18 @@ mod tests {
     #[test]
     fn connections_go_to_the_worker_with_the_fewest_and_end_with_the_proxy() {
         let (phase, seen) = watch::channel(Phase::Serving);
-        let workers = Workers::start(&seen).unwrap();
+        let workers = Workers::start(3, &seen).unwrap();
         let (told, tells) = mpsc::channel();
-        for _ in 0..3 * count() {
+        for _ in 0..9 {
             let told = told.clone();
             workers.give(async move {
                 told.send(here()).unwrap();
                 std::future::pending::<()>().await;
             });
         }
-        let mut places: Vec<usize> = tells.iter().take(3 * count()).collect();
+        let mut places: Vec<usize> = tells.iter().take(9).collect();
         places.sort_unstable();
-        assert_eq!(places, (1..=count()).flat_map(|place| [place; 3]).collect::<Vec<_>>());
+        assert_eq!(places, [1, 1, 1, 2, 2, 2, 3, 3, 3]);
         drop(told);
         phase.send_replace(Phase::Ended);
         assert!(tells.recv().is_err(), "what is still open is dropped");

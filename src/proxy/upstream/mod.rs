@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use pool::{Broken, Pool};
+use pool::{Broken, Known, Pool};
 use prometheus::{IntCounterVec, IntGauge};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -80,8 +80,8 @@ impl Drop for Place {
 }
 
 impl Upstream {
-    /// Opens no connection yet. Must be called inside a runtime.
-    pub fn new(settings: &settings::Upstream, route: &str, metrics: &Arc<Metrics>) -> Upstream {
+    /// Opens no connection yet; so many workers will. Must be called inside a runtime.
+    pub fn new(settings: &settings::Upstream, route: &str, threads: usize, metrics: &Arc<Metrics>) -> Upstream {
         let endpoints: Vec<_> = settings
             .origins
             .iter()
@@ -91,12 +91,13 @@ impl Upstream {
                     route: route.to_owned(),
                     origin: origin.clone(),
                     metrics: metrics.clone(),
+                    known: Known::new(settings),
                 };
                 let labels = [route, origin.as_str()];
                 let up = metrics.upstream_up.with_label_values(&labels);
                 up.set(1);
                 Arc::new(Endpoint {
-                    pools: (0..workers::places()).map(|_| OnceLock::new()).collect(),
+                    pools: (0..=threads).map(|_| OnceLock::new()).collect(),
                     seed,
                     sweepers: Mutex::default(),
                     circuit: Mutex::new(Circuit::new(settings.health.failures, settings.health.open)),
@@ -258,14 +259,16 @@ struct Seed {
     route: String,
     origin: String,
     metrics: Arc<Metrics>,
+    known: Arc<Known>,
 }
 
 impl Endpoint {
     /// The connections of this thread. Must be called inside a runtime.
     fn pool(&self) -> &Arc<Pool> {
         self.pools[workers::here()].get_or_init(|| {
-            let Seed { settings, route, origin, metrics } = &self.seed;
-            let pool = Arc::new(Pool::new(settings, origin, &[route.as_str(), origin.as_str()], metrics));
+            let Seed { settings, route, origin, metrics, known } = &self.seed;
+            let labels = [route.as_str(), origin.as_str()];
+            let pool = Arc::new(Pool::new(settings, origin, &labels, metrics, known.clone()));
             let sweeper = tokio::spawn(sweep(pool.clone(), settings.idle)).abort_handle();
             self.sweepers.lock().unwrap_or_else(PoisonError::into_inner).push(sweeper);
             pool

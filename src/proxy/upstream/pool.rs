@@ -69,7 +69,23 @@ struct Kept {
     two: Vec<Arc<Channel>>,
 }
 
-/// The connections of one endpoint.
+/// What is known of an endpoint, whichever thread learned it.
+pub(super) struct Known {
+    /// It is not known to speak HTTP/1: one connection is made at a time, since others may find room on it.
+    shares: AtomicBool,
+    /// How many streams of HTTP/2 it allows at once on a connection, by its last word.
+    allowed: AtomicUsize,
+}
+
+impl Known {
+    /// What is assumed at first.
+    pub(super) fn new(settings: &settings::Upstream) -> Arc<Known> {
+        let allowed = AtomicUsize::new(l::H2_STREAMS_MAX as usize);
+        Arc::new(Known { shares: AtomicBool::new(settings.tls.is_some()), allowed })
+    }
+}
+
+/// The connections of one endpoint and one thread.
 pub(super) struct Pool {
     connector: HttpsConnector<HttpConnector>,
     origin: Uri,
@@ -78,11 +94,8 @@ pub(super) struct Pool {
     connect: Duration,
     idle: Duration,
     kept: Mutex<Kept>,
-    /// It is not known to speak HTTP/1: one connection is made at a time, since others may find room on it.
-    shares: AtomicBool,
+    known: Arc<Known>,
     dialing: tokio::sync::Mutex<()>,
-    /// How many streams of HTTP/2 it allows at once on a connection, by its last word.
-    allowed: Arc<AtomicUsize>,
     open: IntGauge,
     connected: IntCounter,
     unconnected: IntCounter,
@@ -93,7 +106,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pool {
-    pub(super) fn new(settings: &settings::Upstream, origin: &str, labels: &[&str; 2], metrics: &Metrics) -> Pool {
+    pub(super) fn new(
+        settings: &settings::Upstream,
+        origin: &str,
+        labels: &[&str; 2],
+        metrics: &Metrics,
+        known: Arc<Known>,
+    ) -> Pool {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -121,9 +140,8 @@ impl Pool {
             connect: settings.connect,
             idle: settings.idle,
             kept: Mutex::default(),
-            shares: AtomicBool::new(settings.tls.is_some()),
+            known,
             dialing: tokio::sync::Mutex::new(()),
-            allowed: Arc::new(AtomicUsize::new(l::H2_STREAMS_MAX as usize)),
             open: metrics.upstream_connections.with_label_values(labels),
             connected: counted("made"),
             unconnected: counted("failed"),
@@ -172,7 +190,7 @@ impl Pool {
         let mut kept = lock(&self.kept);
         kept.two.retain(|channel| !channel.sender.is_closed());
         let full = kept.two.len() >= l::UPSTREAM_H2_CONNECTIONS_MAX;
-        let room = self.allowed.load(Ordering::Relaxed).clamp(1, l::H2_STREAMS_MAX as usize);
+        let room = self.known.allowed.load(Ordering::Relaxed).clamp(1, l::H2_STREAMS_MAX as usize);
         let least = kept.two.iter().min_by_key(|channel| channel.streams.load(Ordering::Relaxed));
         if let Some(channel) = least.filter(|channel| full || channel.streams.load(Ordering::Relaxed) < room) {
             channel.streams.fetch_add(1, Ordering::Relaxed);
@@ -191,8 +209,8 @@ impl Pool {
 
     /// A new connection, TCP, TLS and HTTP; or room on one that another made meanwhile.
     async fn dial(&self, fresh: bool) -> Option<Taken> {
-        let turn = if self.shares.load(Ordering::Relaxed) { Some(self.dialing.lock().await) } else { None };
-        let turn = turn.filter(|_| self.shares.load(Ordering::Relaxed)); // it became known while this waited
+        let turn = if self.known.shares.load(Ordering::Relaxed) { Some(self.dialing.lock().await) } else { None };
+        let turn = turn.filter(|_| self.known.shares.load(Ordering::Relaxed)); // it became known while this waited
         if turn.is_some()
             && let Some(taken) = self.at_hand(fresh)
         {
@@ -212,7 +230,7 @@ impl Pool {
                 .handshake(io)
                 .await
                 .ok()?;
-            let (assumed, told) = (connection.current_max_send_streams(), self.allowed.clone());
+            let (assumed, told) = (connection.current_max_send_streams(), self.known.clone());
             let heard = Arc::new(Notify::new());
             let hears = heard.clone();
             tokio::spawn(async move {
@@ -225,7 +243,7 @@ impl Pool {
                     // Until its first word hyper assumes a number; what its connections said before is worth more.
                     let allowed = connection.current_max_send_streams();
                     if allowed != assumed {
-                        told.store(allowed, Ordering::Relaxed);
+                        told.allowed.store(allowed, Ordering::Relaxed);
                     }
                 }
             });
@@ -234,7 +252,7 @@ impl Pool {
             lock(&self.kept).two.push(channel.clone());
             Some(Taken::Two(Stream(channel)))
         } else {
-            self.shares.store(false, Ordering::Relaxed);
+            self.known.shares.store(false, Ordering::Relaxed);
             drop(turn);
             let (sender, connection) = http1::Builder::new()
                 .max_header_size(l::HEAD_BYTES_MAX)
