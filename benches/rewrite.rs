@@ -37,10 +37,12 @@ fn contender<'a>(name: &'static str, work: impl FnMut() + 'a) -> Contender<'a> {
     Contender { name, work: Box::new(work), times: Vec::new() }
 }
 
-/// Runs the contenders in turn; the first is what the others are measured by.
+/// Runs the contenders in turn, beginning with another in each round, so that each stands behind each; the first is what the others are measured by.
 fn race(title: &str, bytes: usize, repeat: usize, mut contenders: Vec<Contender<'_>>) {
     for round in 0..=ROUNDS {
-        for contender in &mut contenders {
+        let first = round % contenders.len();
+        let (last, begin) = contenders.split_at_mut(first);
+        for contender in begin.iter_mut().chain(last) {
             let start = thread_cpu();
             (0..repeat).for_each(|_| (contender.work)());
             if round > 0 {

@@ -53,14 +53,19 @@ pub fn key_holder() -> Arc<Permit> {
     Arc::new(danger::key_holder(Caller::new("bench").expect("a name"), None))
 }
 
-/// The entries of a real Synthea record where the shared records are there, else of one made up here; compact, names in their order.
-fn entries() -> Vec<Vec<u8>> {
+/// Where the shared records are, if they are there.
+pub fn records() -> Option<PathBuf> {
     let shared = std::env::var_os("CRYPTONYM_SHARED")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared")), PathBuf::from);
     let file = shared.join("data/synthea-bundles/057aa36e-b892-9964-75b9-ffb46b097e34.json");
-    match std::fs::read(file) {
-        Ok(bundle) => objects_at(&compact(&bundle), 2),
-        Err(_) => made_up(),
+    file.exists().then_some(file)
+}
+
+/// The entries of a real Synthea record where the shared records are there, else of one made up here; compact, names in their order.
+fn entries() -> Vec<Vec<u8>> {
+    match records().map(std::fs::read) {
+        Some(Ok(bundle)) => objects_at(&compact(&bundle), 2),
+        _ => made_up(),
     }
 }
 
