@@ -295,6 +295,10 @@ fn times_move_with_their_subject_and_come_back_by_the_seal() {
     check(TIMES, r#"{"user":"u1","owner":{"id":"u2"},"s":1}"#, Ok(r#"{"user":"<user>","owner":{"id":"<user>"}}"#));
     check(TIMES, r#"{"user":"u1","iso":"yesterday"}"#, Err((Code::BadTime, "$.iso")));
     check(TIMES, r#"{"user":"u1","s":1.7e9}"#, Err((Code::BadTime, "$.s")));
+    // Found by an attack: in a wrong unit, days change only the leading digits, and what was sent can be read off.
+    check(TIMES, r#"{"user":"u1","ms":1705312800}"#, Err((Code::BadTime, "$.ms")));
+    check(TIMES, r#"{"user":"u1","s":20240115}"#, Err((Code::BadTime, "$.s")));
+    check(TIMES, r#"{"user":"u1","us":"1705312800000"}"#, Err((Code::BadTime, "$.us")));
     check(TIMES, r#"{"user":"u1","s":true}"#, Err((Code::RuleForm, "$.s")));
     check(TIMES, r#"{"user":"u1","s":9999999999999}"#, Err((Code::ShiftRange, "$.s")));
     check(TIMES, r#"{"user":"u1","s":0}"#, Ok(r#"{"user":"<user>","s":0}"#));
@@ -423,10 +427,14 @@ fn an_array_of_messages_streams_message_by_message() {
 #[test]
 fn lines_are_messages() {
     let engine = of(TIMES);
-    let one = run(&engine, Format::Json, Way::Out, r#"{"user":"u1","s":5}"#).unwrap();
-    let lines =
-        run(&engine, Format::Ndjson, Way::Out, "{\"user\":\"u1\",\"s\":5}\r\n\n{}\n[{\"user\":\"u1\",\"s\":5}]")
-            .unwrap();
+    let one = run(&engine, Format::Json, Way::Out, r#"{"user":"u1","s":500000000}"#).unwrap();
+    let lines = run(
+        &engine,
+        Format::Ndjson,
+        Way::Out,
+        "{\"user\":\"u1\",\"s\":500000000}\r\n\n{}\n[{\"user\":\"u1\",\"s\":500000000}]",
+    )
+    .unwrap();
     assert_eq!(lines, format!("{one}\r\n\n{{}}\n[{one}]"));
     let refused = run(&engine, Format::Ndjson, Way::Out, "{}\n{\"Kim\":1}\n").unwrap_err();
     assert_eq!(refused, (Code::MemberName, "line 2: $.?".into()));
@@ -750,5 +758,18 @@ fn leaves(value: &Value, into: &mut Vec<String>) {
         Value::Array(all) => all.iter().for_each(|v| leaves(v, into)),
         Value::Object(all) => all.values().for_each(|v| leaves(v, into)),
         _ => {}
+    }
+}
+
+/// Found by an attack: a date in the place of a time of day would give the offset of all other dates away.
+#[test]
+fn a_time_of_day_names_no_day() {
+    let engine = pack("open-mhealth");
+    let sent = |time: &str| run(&engine, Format::Json, Way::Out, &format!(r#"{{"body":{{"local_time":"{time}"}}}}"#));
+    for time in ["08:00", "08:00:30.5", "T08:00Z", "08:00:00+02:00"] {
+        assert!(sent(time).unwrap().contains(time), "{time}");
+    }
+    for time in ["2024-01-15T08:00:00-05:00", "Ada-Lovelace", "+4930123456", "0800 Ng"] {
+        assert!(sent(time).is_err(), "{time}");
     }
 }

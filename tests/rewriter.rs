@@ -599,6 +599,88 @@ fn what_is_kept_has_the_form_of_its_type() {
     }
 }
 
+/// Found by an attack: whatever names a record instead of a definition, reaches somebody, or is a sentence.
+#[test]
+fn a_canonical_names_a_definition_and_no_record() {
+    let canonical = |text: &str| {
+        let plan = r#"{"resourceType":"CarePlan","status":"active","intent":"plan","subject":{"reference":"Patient/p"},"instantiatesCanonical":["@"]}"#;
+        pseudonymized_whole_of("pseudonymized", &plan.replace('@', text))
+    };
+    for text in [
+        "http://h/fhir/Patient/4711",
+        "http://h/fhir/Patient/4711/_history/3",
+        "http://h/fhir/Patient/4711/",
+        "http://h/fhir/Patient//4711",
+        "http://h/fhir/Patient/4711/$everything",
+        "http://h/fhir/Patient?identifier=urn:mrn|4711",
+        "http://h/fhir/patient/4711",
+        "Patient%2F4711",
+        "http://h/Questionnaire/1#Patient/4711",
+        "mailto:ada.lovelace@x.org",
+        "Tel:+4930123456",
+    ] {
+        assert_eq!(canonical(text), Err(Code::BadValue), "{text}");
+    }
+    for text in ["http://hl7.org/fhir/StructureDefinition/Patient|4.0.1", "http://h/Questionnaire/1", "#q"] {
+        assert!(canonical(text).unwrap().contains(text), "{text}");
+    }
+    for member in [
+        r#""identifier":[{"system":"MAILTO:ada@x.org","value":"1"}]"#,
+        r#""identifier":[{"system":"http://h/Patient/4711","value":"1"}]"#,
+        r#""gender":"Ada; Lovelace; London""#,
+        r#""maritalStatus":{"coding":[{"system":"http://loinc.org","version":"Ada Lovelace","code":"1-8"}]}"#,
+    ] {
+        let patient = format!(r#"{{"resourceType":"Patient",{member}}}"#);
+        assert_eq!(pseudonymized_whole_of("pseudonymized", &patient), Err(Code::BadValue), "{member}");
+    }
+    let foreign = r#"{"resourceType":"Observation","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"1-8"}]},"focus":[{"reference":"http://h/patient/4711/Questionnaire/1"}]}"#;
+    assert!(!pseudonymized_whole_of("reversible", foreign).unwrap().contains("4711"));
+}
+
+fn pseudonymized_whole_of(name: &str, input: &str) -> Result<String, Code> {
+    out(&engine(name), input.as_bytes(), &[]).0.map(|(text, _)| text).map_err(|(code, ..)| code)
+}
+
+/// Found by an attack: what a fragment names depends on the resource in which it stands, also where its `#` is escaped.
+#[test]
+fn a_fragment_means_what_its_own_resource_contains() {
+    let about = |kind: &str| {
+        format!(
+            r##"{{"resourceType":"Observation","status":"final","code":{{"coding":[{{"system":"http://loinc.org","code":"1-8"}}]}},"contained":[{{"resourceType":"{kind}","id":"Lovelace"}}],"focus":[{{"reference":"\u0023Lovelace"}}]}}"##
+        )
+    };
+    let mut rewriter = Rewriter::pseudonymize(engine("pseudonymized"), Format::Ndjson);
+    let mut output = Vec::new();
+    let lines = format!("{}\n{}\n", about("Basic").replace("Basic", "List"), about("List"));
+    rewriter.write(lines.as_bytes(), &mut output).unwrap();
+    rewriter.finish(&mut output).unwrap();
+    assert!(!String::from_utf8(output).unwrap().contains("Lovelace"));
+    let mut rewriter = Rewriter::pseudonymize(engine("pseudonymized"), Format::Ndjson);
+    let questionnaire = about("Questionnaire").replace(r#""id":"Lovelace"}"#, r#""id":"Lovelace","status":"draft"}"#);
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    rewriter.document(questionnaire.as_bytes(), &mut first).unwrap();
+    rewriter.document(about("List").as_bytes(), &mut second).unwrap();
+    assert!(String::from_utf8(first).unwrap().contains("Lovelace"), "the id of a definition stays, and what names it");
+    assert!(!String::from_utf8(second).unwrap().contains("Lovelace"));
+}
+
+/// A `where` of a modifierExtension is decided before it is refused.
+#[test]
+fn a_modifier_extension_that_a_rule_names_is_decided_by_it() {
+    let pack = packs::embedded("fhir-r4-pseudonymized").unwrap();
+    let rule =
+        "\nelements:\n  - { path: \"Patient.modifierExtension.where(url = 'http://ok')\", do: remove, why: test }\n";
+    let engine = engine_of(&pack.replacen("\nelements:\n", rule, 1), "test");
+    let sent = |url: &str| {
+        let patient = format!(
+            r#"{{"resourceType":"Patient","modifierExtension":[{{"url":"{url}","valueBoolean":true}}],"active":true}}"#
+        );
+        out(&engine, patient.as_bytes(), &[]).0.map(|(text, _)| text).map_err(|(code, ..)| code)
+    };
+    assert_eq!(sent("http://ok"), Ok(r#"{"resourceType":"Patient","active":true}"#.to_owned()));
+    assert_eq!(sent("http://other"), Err(Code::ModifierExtension));
+}
+
 #[test]
 fn uids_and_codes_of_extensions_do_not_cross() {
     let study = r#"{"resourceType":"ImagingStudy","status":"available","subject":{"reference":"Patient/p"},"series":[{"uid":"1.2.276.4711","modality":{"system":"http://dicom.nema.org/resources/ontology/DCM","code":"DX"}}]}"#;
@@ -638,6 +720,16 @@ fn no_birth_shares_another_offset() {
     assert_ne!(patient, event);
     assert_eq!(patient, time);
     assert!(relative != patient && relative != event);
+    // Found by an attack: the offset of a resource's own is its own, also where ids are counted for each type.
+    let place = offset(
+        r#"{"resourceType":"Location","id":"p","extension":[{"url":"http://x","valueDate":"1980-02-03"}]}"#,
+        "valueDate",
+    );
+    let relative = offset(
+        r#"{"resourceType":"RelatedPerson","id":"p","patient":{"reference":"Patient/x"},"birthDate":"1980-02-03"}"#,
+        "birthDate",
+    );
+    assert!(place != event && relative != patient);
 }
 
 #[test]
@@ -706,6 +798,17 @@ fn a_search_asks_for_nothing_in_clear() {
         ("/Patient?_include=Ada:Lovelace", Code::SearchUnknown),
         ("/Patient?_summary=Ada", Code::SearchUnknown),
         ("/Patient?gender=AdaLovelace", Code::SearchUnanswerable),
+        // Found by an attack: what is asked for has the form that a body must have.
+        ("/Patient?active=lovelace-ada-1815-12-10", Code::SearchUnanswerable),
+        ("/Observation?code=http://loinc.org%7CAda%20%20Lovelace", Code::SearchUnanswerable),
+        (
+            "/Observation?_tag=http://loinc.org%7CAda%20Lovelace%20born%201815-12-10%20at%2012%20Saint%20James%20Square%20in%20London",
+            Code::SearchUnanswerable,
+        ),
+        ("/Observation?code=http://loinc.org/Patient/4711%7C1-8", Code::SearchUnanswerable),
+        ("/Patient?identifier=tel:%2B4930123%7C1", Code::SearchUnknown),
+        ("/Patient?identifier=mailto:ada@x.org%7C", Code::SearchUnknown),
+        ("/Patient?identifier=MRN:4711%7Chttp://h", Code::SearchUnknown),
         ("/Patient?name=Lovelace", Code::SearchUnanswerable),
         ("/Patient?birthdate=1815-12-10", Code::SearchUnanswerable),
         ("/Observation?category=ada-lovelace", Code::SearchUnanswerable),

@@ -82,6 +82,24 @@ impl Unit {
     }
 }
 
+/// Whether a time since 1970 is plausible for its unit: zero, or from 1980 on. A clock that counts seconds where milliseconds are expected stands in
+/// January 1970, and to move it by days would change only its leading digits: its date and the offset could be read off the result.
+pub fn is_plausible(text: &str, unit: Unit) -> bool {
+    let per_second = match unit {
+        Unit::Iso => return true,
+        Unit::Seconds => 0,
+        Unit::Millis => 3,
+        Unit::Micros => 6,
+        Unit::Nanos => 9,
+    };
+    let (Some(number), Some(unit)) = (Number::parse(text), ten(per_second)) else { return false };
+    let first = Number { unscaled: 0, scale: 0 };
+    number.unscaled == first.unscaled || unit.checked_mul(SECONDS_1980).is_some_and(|bound| number.exceeds(bound - 1))
+}
+
+/// Seconds from 1970 to 1980.
+const SECONDS_1980: i128 = 315_532_800;
+
 /// A time outside FHIR, moved by days: its time of day, precision and zone keep their spelling. What is no time of this unit is refused,
 /// since it would cross unmoved. Zero since 1970 and FHIR's sentinels stay: they say "never".
 pub fn time(text: &str, unit: Unit, offset_days: i32) -> Result<Done, No> {
@@ -131,6 +149,11 @@ fn iso(text: &str, offset_days: i32) -> Result<Done, No> {
     let moved = moved.filter(|m| !m.is_sentinel()).ok_or(No::Range)?.to_string();
     let moved = if basic { moved.replace('-', "") } else { moved };
     Ok(Done::Text(format!("{moved}{clock}")))
+}
+
+/// A time of day, without a day: `08:00`, `T08:00:30.5+02:00`.
+pub fn is_time_of_day(text: &str) -> bool {
+    is_clock(&format!("T{}", text.strip_prefix(['T', 't']).unwrap_or(text)))
 }
 
 /// `T` or a space, `hh:mm[:ss[.f]]` or `hhmm[ss[.f]]`, and perhaps a zone: nothing else, since it crosses as it is.

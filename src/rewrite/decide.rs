@@ -353,6 +353,7 @@ impl<'u> Decider<'u> {
     }
 
     fn object(&mut self, at: u32, state: StateId, resource: &mut Resource, bound: bool) -> Decided<Fate> {
+        let state = self.decided(at, state)?;
         let its = &self.automaton.states[state as usize];
         if self.out() {
             if its.flags & MODIFIER != 0 {
@@ -363,7 +364,6 @@ impl<'u> Decider<'u> {
                 return Ok(Fate::Goes);
             }
         }
-        let state = if its.switch == NO_SWITCH { state } else { self.decided(at, state)? };
         self.members(at, state, resource, bound)
     }
 
@@ -590,7 +590,8 @@ impl<'u> Decider<'u> {
         if name == "Patient" {
             resource.subject = trusted_url.clone().or(trusted_id.clone());
         }
-        resource.own = trusted_id.or(trusted_url);
+        // With its type: one's own `Location/1` must not give away the offset of `Patient/1`.
+        resource.own = trusted_id.or(trusted_url).map(|id| format!("{name}/{id}"));
         if !self.out() {
             self.choose_seal(&seals, resource)?;
         }

@@ -25,12 +25,12 @@ pub fn is_formed(automaton: &Automaton, check: Check, spelling: &[u8], escaped: 
 fn is_form(automaton: &Automaton, check: Check, text: &[u8]) -> bool {
     match check {
         Check::Nothing => true,
-        Check::Code => text.len() <= 256 && is_code(text, false),
+        Check::Code => text.len() <= 256 && text.is_ascii() && is_code(text, false),
         Check::CodingCode => text.len() <= 256 && is_code(text, text.len() <= 64),
         Check::Id => text.len() <= crate::limits::ID_CHARS_MAX && !matches!(text, b"." | b"..") && all(text, ID),
-        Check::Uri => is_uri(text),
-        Check::CodingSystem => is_uri(text) && text.contains(&b':'),
-        Check::Canonical => all(text, URI) && !names_instance(automaton, text),
+        Check::Uri => is_uri(text) && !names_record(automaton, text, true),
+        Check::CodingSystem => is_uri(text) && text.contains(&b':') && !names_record(automaton, text, true),
+        Check::Canonical => is_canonical(automaton, text),
         Check::Date(primitive) => std::str::from_utf8(text).is_ok_and(|text| FhirDate::parse(primitive, text).is_ok()),
         Check::Time => is_time(text),
         Check::Integer => is_digits(text.strip_prefix(b"-").unwrap_or(text)),
@@ -87,22 +87,76 @@ fn all(text: &[u8], class: u8) -> bool {
     !text.is_empty() && text.iter().fold(class, |seen, &b| seen & CLASSES[usize::from(b)]) != 0
 }
 
-/// Terminologies have codes of several words; elsewhere a space stands only behind a semicolon: `text/plain; charset=utf-8`.
+/// Terminologies have codes of several words; elsewhere a space stands only in a media type, behind a semicolon: `text/plain; charset=utf-8`.
 #[inline]
 fn is_code(text: &[u8], words: bool) -> bool {
-    let space = |i: usize| i > 0 && i + 1 < text.len() && text[i - 1] != b' ' && (words || text[i - 1] == b';');
+    let parameter = |i: usize| text[i - 1] == b';' && text[..i].contains(&b'/') && text[i..].contains(&b'=');
+    let space = |i: usize| i > 0 && i + 1 < text.len() && text[i - 1] != b' ' && (words || parameter(i));
     let spaced = || text.iter().enumerate().all(|(i, &b)| b > b' ' || b == b' ' && space(i));
     !text.is_empty() && (text.is_ascii() || is_plain(text)) && (all(text, WORD) || spaced())
 }
 
-/// Text without spaces that only look like none: U+00A0, U+2003 and their kin.
+/// Text without spaces that only look like none: U+00A0, U+2003 and their kin, and those that show nothing at all.
 fn is_plain(text: &[u8]) -> bool {
-    std::str::from_utf8(text).is_ok_and(|t| !t.chars().any(|c| c != ' ' && (c.is_whitespace() || c.is_control())))
+    let unseen = |c: char| {
+        matches!(
+            c,
+            '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'
+                ..='\u{180F}'
+        ) || matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{2800}' | '\u{3164}')
+            || matches!(c, '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{E0000}'..='\u{E0FFF}')
+    };
+    std::str::from_utf8(text)
+        .is_ok_and(|t| !t.chars().any(|c| c != ' ' && (c.is_whitespace() || c.is_control() || unseen(c))))
 }
 
 #[inline]
 fn is_uri(text: &[u8]) -> bool {
-    all(text, URI) && !text.starts_with(b"mailto:") && !text.starts_with(b"tel:")
+    all(text, URI) && (text.starts_with(b"http") || !reaches_someone(text))
+}
+
+/// Whether a URI says how somebody is reached or where somebody is, or holds its own content.
+fn reaches_someone(text: &[u8]) -> bool {
+    const SCHEMES: [&[u8]; 20] = [
+        b"acct",
+        b"callto",
+        b"cid",
+        b"data",
+        b"facetime",
+        b"fax",
+        b"geo",
+        b"h323",
+        b"im",
+        b"mailto",
+        b"mid",
+        b"modem",
+        b"pres",
+        b"sip",
+        b"sips",
+        b"skype",
+        b"sms",
+        b"smsto",
+        b"tel",
+        b"xmpp",
+    ];
+    let scheme = text.iter().position(|&b| b == b':').map(|end| &text[..end]);
+    scheme.is_some_and(|scheme| SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)))
+}
+
+/// A definition's name: a URI, perhaps a version behind `|` and a fragment behind `#`, and nothing that finds a record.
+fn is_canonical(automaton: &Automaton, text: &[u8]) -> bool {
+    let (url, version) = match text.iter().position(|&b| b == b'|') {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, &b"1"[..]),
+    };
+    let version = version.split(|&b| b == b'#').next().unwrap_or_default();
+    is_uri(text)
+        && !text.contains(&b'?')
+        && all(version, WORD)
+        && !version.contains(&b'/')
+        && !version.contains(&b'|')
+        && !names_record(automaton, url, false)
+        && !names_record(automaton, text.rsplit(|&b| b == b'#').next().unwrap_or_default(), false)
 }
 
 #[inline]
@@ -181,25 +235,97 @@ fn is_time(text: &[u8]) -> bool {
     shape && fraction.is_none_or(|f| f.len() <= 9 && all(f, DIGIT))
 }
 
-/// Whether a canonical ends in `Type/id` of a type whose instances are about someone: then it is no canonical.
-fn names_instance(automaton: &Automaton, text: &[u8]) -> bool {
-    let end = text.iter().position(|b| matches!(b, b'|' | b'#')).unwrap_or(text.len());
-    let mut parts = text[..end].rsplit(|&b| b == b'/');
-    let (_, kind) = (parts.next(), parts.next().unwrap_or_default());
-    std::str::from_utf8(kind).is_ok_and(|kind| automaton.roots.contains_key(kind) && !crate::fhir::definitional(kind))
+/// Whether a URL names a record: some segment of it is called like a type of records, in whatever case (`exact`: in its own) and percent-encoded
+/// or not, and something follows. What is called so behind a definitional type is the name of a definition: `StructureDefinition/Patient`.
+pub(super) fn names_record(automaton: &Automaton, text: &[u8], exact: bool) -> bool {
+    if text.contains(&b'%') {
+        return match percent_decoded(text) {
+            Some(decoded) => names_record(automaton, &decoded, exact),
+            None => true, // encoded more than once: nobody can tell what it means
+        };
+    }
+    let mut parts = text.split(|b| matches!(b, b'/' | b'\\' | b'?' | b'#' | b'&' | b'=' | b';'));
+    let (mut named, mut before): (bool, &[u8]) = (false, b"");
+    parts.any(|part| {
+        if part.is_empty() {
+            return false;
+        }
+        let follows = named;
+        let is = |part: &[u8]| automaton.is_record(part) && (!exact || is_type(automaton, part));
+        named = named || part[0].is_ascii_alphabetic() && is(part) && !is_definitional(before);
+        before = part;
+        follows
+    })
+}
+
+fn is_type(automaton: &Automaton, part: &[u8]) -> bool {
+    std::str::from_utf8(part).is_ok_and(|part| automaton.roots.contains_key(part))
+}
+
+fn is_definitional(part: &[u8]) -> bool {
+    std::str::from_utf8(part).is_ok_and(crate::fhir::definitional)
+}
+
+/// Decoded once. `None`: broken, or it still holds a percent sign.
+fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&b, behind)) = rest.split_first() {
+        rest = behind;
+        decoded.push(match b {
+            b'%' => {
+                let (hex, behind) = rest.split_at_checked(2)?;
+                rest = behind;
+                u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok().filter(|&b| b != b'%')?
+            }
+            b => b,
+        });
+    }
+    Some(decoded)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn automaton() -> Automaton {
+        let mut automaton = Automaton::default();
+        for name in ["Patient", "Questionnaire", "List"] {
+            automaton.roots.insert(name, [0, 0]);
+        }
+        automaton.records.extend(["patient".to_owned(), "list".to_owned()]);
+        automaton
+    }
+
+    #[test]
+    fn urls_that_name_a_record_are_told_from_names_of_definitions() {
+        for (url, canonical, uri) in [
+            ("http://h/fhir/StructureDefinition/Patient", true, true),
+            ("http://h/fhir/StructureDefinition/Patient|4.0.1", true, true),
+            ("http://h/Patient", true, true),
+            ("http://h/Questionnaire/1#2", true, true),
+            ("http://h/Patient/4711", false, false),
+            ("http://h/Patient/4711/", false, false),
+            ("http://h/Patient//4711", false, false),
+            ("http://h/Patient/4711/_history/3", false, false),
+            ("http://h/Patient/4711/$everything", false, false),
+            ("http://h/Patient?identifier=urn:mrn|4711", false, false),
+            ("http://h/Patient%2F4711", false, false),
+            ("http://h/%50atient/4711", false, false),
+            ("http://h/Patient%252F4711", false, false),
+            ("http://h/Questionnaire/1#Patient/4711", false, false),
+            ("Patient/4711", false, false),
+            ("http://h/patient/4711", false, true),
+            ("http://h/list/of/systems", false, true),
+        ] {
+            assert_eq!(is_formed(&automaton(), Check::Canonical, url.as_bytes(), false), canonical, "{url}");
+            assert_eq!(is_formed(&automaton(), Check::Uri, url.as_bytes(), false), uri, "{url}");
+        }
+    }
+
     #[track_caller]
     fn check(check: Check, text: &str, expected: bool) {
-        assert_eq!(
-            is_formed(&Automaton::default(), check, text.as_bytes(), text.contains('\\')),
-            expected,
-            "{check:?} {text}"
-        );
+        assert_eq!(is_formed(&automaton(), check, text.as_bytes(), text.contains('\\')), expected, "{check:?} {text}");
     }
 
     #[test]
@@ -210,6 +336,16 @@ mod tests {
         check(Check::Code, r"fin\u0061l", true);
         check(Check::Code, r"a\\b", false);
         check(Check::Code, "", false);
+        check(Check::Code, "Ada; Lovelace", false);
+        check(Check::Code, "Ada\u{200b}Lovelace", false);
+        check(Check::CodingCode, "Ada\u{2060}Ng", false);
+        check(Check::Uri, "MAILTO:ng@example.org", false);
+        check(Check::Uri, "Tel:+4930", false);
+        check(Check::Uri, "sip:ada@x.org", false);
+        check(Check::Canonical, "mailto:ng@example.org", false);
+        check(Check::Canonical, "http://x.example/Questionnaire/1?q=2", false);
+        check(Check::Canonical, "http://x.example/Questionnaire/1|a/b", false);
+        check(Check::Canonical, "#q1", true);
         check(Check::CodingCode, "two words", true);
         check(Check::CodingCode, "two  spaces", false);
         check(Check::CodingCode, " first", false);

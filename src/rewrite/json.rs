@@ -831,7 +831,7 @@ impl<S: Search> Walk<'_, S> {
             if top.exact {
                 (event.state, event.exact) = (state, true);
             }
-            if self.out && its.flags & REMOVED_WHOLE != 0 {
+            if self.out && its.flags & (REMOVED_WHOLE | MODIFIER) != 0 {
                 (top.asked, top.unsure) = (true, true);
             }
         }

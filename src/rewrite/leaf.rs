@@ -128,8 +128,9 @@ impl Decider<'_> {
     /// A value at a place whose rule is `token`, in either direction.
     fn token(&mut self, at: u32, leaf: Leaf, class: u16, pad: bool, resource: &mut Resource) -> Decided<()> {
         let spelling = self.spelling(at)?;
-        let repeats =
-            matches!(leaf.role, Role::Reference | Role::Identifier | Role::Text) && !spelling.starts_with('#');
+        // What a fragment names depends on the resource around, however it is spelled.
+        let local = spelling.starts_with('#') || self.events[at as usize].escaped;
+        let repeats = matches!(leaf.role, Role::Reference | Role::Identifier | Role::Text) && !local;
         let kind = leaf.rule << 8 | leaf.role.number();
         let from = self.desk.arena.len();
         let Desk { memo, arena, .. } = &mut *self.desk;

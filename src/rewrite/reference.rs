@@ -6,6 +6,7 @@
 
 use super::act::Hashing;
 use super::engine::Engine;
+use super::form::names_record;
 use super::json::Direction;
 use super::refusal::Code;
 use crate::fhir;
@@ -228,7 +229,7 @@ impl Engine {
     /// Whether some part of a foreign base is called like a type of records: what follows it is then somebody's id
     /// (`http://h/Patient/4711/Questionnaire/1`), and the whole is no name of a definition.
     fn names_instance(&self, base: &str) -> bool {
-        base.split('/').any(|part| self.ids.contains_key(part))
+        names_record(&self.rules.automaton, format!("{base}/1").as_bytes(), false)
     }
 
     fn resource_url(

@@ -6,6 +6,7 @@
 
 use super::dates;
 use super::engine::Engine;
+use super::form::is_formed;
 use super::json::Direction;
 use super::reference::{PAGE, Subject, Way};
 use super::refusal::Code;
@@ -16,7 +17,8 @@ use crate::fhir::reference::{RequestUrl, Shape};
 use crate::fhir::search::{Parameter, ParameterType, Place};
 use crate::fhir::{Kind, Primitive, about, words};
 use crate::limits;
-use crate::rules::automaton::{NO_SWITCH, Node, StateId};
+use crate::rules::automaton::{Automaton, NO_SWITCH, Node, StateId};
+use crate::rules::cell::Check;
 use crate::rules::{Action, DateKind, Method, Role};
 use crate::secret::Phi;
 use crate::token::{ClassKeys, Form, Revealed, Seen, danger};
@@ -208,16 +210,28 @@ impl Engine {
             return Err(Code::BadUrl);
         }
         let mut changed = false;
+        let mut written: Vec<std::ops::Range<usize>> = Vec::new();
         for (n, part) in parts.into_iter().enumerate() {
+            let mark = out.len();
             if n > 0 {
                 out.push(',');
             }
+            let from = out.len();
             changed |= match defined.kind {
                 ParameterType::Date if modifier.is_none() => {
                     self.date(resource_type, query, defined, value.text(part.clone())?, value.raw(part), out, way)?
                 }
                 _ => self.one_value(resource_type, code, modifier, defined, &value, part, out, way)?,
             };
+            // One value went out as several pseudonyms: back it is one again.
+            if !way.is_out() && from < out.len() {
+                if written.iter().any(|before| out[before.clone()] == out[from..]) {
+                    out.truncate(mark);
+                    changed = true;
+                } else {
+                    written.push(from..out.len());
+                }
+            }
         }
         Ok(changed)
     }
@@ -287,26 +301,34 @@ impl Engine {
                         return Ok(true);
                     }
                 }
+                let automaton = &self.rules.automaton;
+                let formed = |check, text: &str| is_formed(automaton, check, text.as_bytes(), false);
                 let kept = defined.places.iter().all(|place| match place.kind {
-                    Kind::Primitive(_) => {
+                    // In the form in which a body may have it.
+                    Kind::Primitive(primitive) => {
                         let word = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
                             && text.len() <= 32;
-                        word && self
-                            .rules
-                            .automaton
-                            .state_at(resource_type, place.path)
-                            .and_then(|s| self.rules.automaton.leaf(s))
-                            .is_some_and(|l| l.action == Action::Keep)
+                        let said = match primitive {
+                            Primitive::Boolean => matches!(&*text, "true" | "false"),
+                            _ => word,
+                        };
+                        let state = automaton.state_at(resource_type, place.path);
+                        let leaf = state.and_then(|s| automaton.leaf(s));
+                        said && leaf.is_some_and(|l| l.action == Action::Keep && formed(l.check, &text))
                     }
                     kind if coded(kind) => {
                         // Only a code of a system whose codes cross in clear: nobody else's code is safe to ask for in clear.
                         let parts = value.split(part.clone(), b'|');
-                        parts.len() == 2
-                            && self.code_is_kept(
-                                resource_type,
-                                &coding(place),
-                                &value.text(parts[0].clone()).unwrap_or_default(),
-                            )
+                        let read = |part: &std::ops::Range<usize>| value.text(part.clone()).unwrap_or_default();
+                        match &parts[..] {
+                            [system, code] => {
+                                let (system, code) = (read(system), read(code));
+                                formed(Check::CodingSystem, &system)
+                                    && (code.is_empty() || formed(Check::CodingCode, &code))
+                                    && self.code_is_kept(resource_type, &coding(place), &system)
+                            }
+                            _ => false,
+                        }
                     }
                     _ => false,
                 });
@@ -465,7 +487,7 @@ impl Engine {
         let prefix = system.clone().map(|s| format!("{}|", value.raw(s))).unwrap_or_default();
         if last.is_empty() {
             let named = system.map(|s| value.text(s)).transpose()?.unwrap_or_default();
-            if !is_system(&named) {
+            if !is_system(&self.rules.automaton, &named) {
                 return Err(Code::SearchUnknown);
             }
             out.push_str(value.raw(part)); // any value of this system
@@ -474,7 +496,7 @@ impl Engine {
         let text = value.text(last.clone())?;
         let system = system.map(|s| value.text(s)).transpose()?;
         // `value|system`, a common slip, would ask for the value in clear.
-        if way.is_out() && system.as_deref().is_some_and(|s| !s.is_empty() && !is_system(s)) {
+        if way.is_out() && system.as_deref().is_some_and(|s| !s.is_empty() && !is_system(&self.rules.automaton, s)) {
             return Err(Code::SearchUnknown);
         }
         let mut looked: Vec<Looked> = Vec::new();
@@ -494,7 +516,29 @@ impl Engine {
         }
         let mut alternatives: Vec<String> = Vec::new();
         let mut changed = false;
-        for one in &looked {
+        // Coming back it is of one of the classes, or of none.
+        let back = !way.is_out() && !self.asked(way) && looked.iter().any(|l| matches!(l, Looked::Token(_)));
+        if back {
+            let mut word = String::new();
+            let stayed = way.stayed;
+            for one in &looked {
+                let Looked::Token(class) = one else { continue };
+                word.clear();
+                if self.identifier(&self.classes[*class], &text, &mut word, way)? {
+                    changed = true;
+                    break;
+                }
+            }
+            if changed {
+                way.stayed = stayed;
+            } else {
+                way.stayed = way.stayed.min(stayed + 1);
+            }
+            let mut written = String::new();
+            write_value(&word, &mut written);
+            alternatives.push(if changed { written } else { value.raw(last.clone()).to_owned() });
+        }
+        for one in looked.iter().filter(|_| !back) {
             match one {
                 Looked::Kept => alternatives.push(value.raw(last.clone()).to_owned()),
                 // No search can ask for it. A reference by it still says which records belong together: as an id of that type would.
@@ -536,14 +580,6 @@ impl Engine {
                 }
                 Looked::Token(class) => {
                     let keys = &self.classes[*class];
-                    if !way.is_out() {
-                        let mut word = String::new();
-                        changed |= self.identifier(keys, &text, &mut word, way)?;
-                        let mut written = String::new();
-                        write_value(&word, &mut written);
-                        alternatives.push(if changed { written } else { value.raw(last.clone()).to_owned() });
-                        continue;
-                    }
                     changed = true;
                     let plain =
                         keys.recognise(&text) == Seen::Foreign && keys.unescape(&text).is_none() && !is_uri(&text);
@@ -818,13 +854,16 @@ fn is_uri(text: &str) -> bool {
     text.starts_with("urn:") || text.starts_with("http://") || text.starts_with("https://")
 }
 
-/// An absolute URI, as the systems of identifiers and codes are.
-fn is_system(text: &str) -> bool {
+/// An absolute URI, as the systems of identifiers and codes are: with an authority or a namespace, since `MRN:4711` has a colon too.
+fn is_system(automaton: &Automaton, text: &str) -> bool {
     let scheme = text.split(':').next().unwrap_or_default();
     let named = scheme.len() < text.len() && scheme.starts_with(|c: char| c.is_ascii_alphabetic());
+    let rest = text.get(scheme.len() + 1..).unwrap_or_default();
     named
         && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
-        && !text.contains([' ', '"', '<', '>', '|'])
+        && (rest.starts_with("//") || scheme.eq_ignore_ascii_case("urn") && rest.contains(':'))
+        && !text.contains('|')
+        && is_formed(automaton, Check::CodingSystem, text.as_bytes(), false)
 }
 
 /// Parameters that steer the answer.

@@ -12,8 +12,9 @@ use super::cell::{Cell, Check, Kind, Spelled};
 use super::compile::{Action, Role};
 use super::path::{Ask, How};
 use crate::fhir::{Primitive, TypeId};
-use crate::names::ByWord;
+use crate::names::{ByWord, WordHasher};
 use std::collections::HashSet;
+use std::hash::BuildHasherDefault;
 
 /// Index of a state.
 pub type StateId = u32;
@@ -269,6 +270,8 @@ pub struct Automaton {
     pub slot: StateId,
     /// Root state by resource type: standing on its own, contained.
     pub roots: ByWord<[StateId; 2]>,
+    /// Types whose instances are records, folded to lower case.
+    pub records: HashSet<String, BuildHasherDefault<WordHasher>>,
 }
 
 impl Automaton {
@@ -344,6 +347,15 @@ impl Automaton {
     /// The root state of a resource type, or `None` where the release does not define it.
     pub fn root(&self, resource_type: &str, contained: bool) -> Option<StateId> {
         self.roots.get(resource_type).map(|pair| pair[contained as usize])
+    }
+
+    /// Whether a word is, in any case, the name of a type whose instances are records.
+    pub fn is_record(&self, word: &[u8]) -> bool {
+        let mut folded = [0; 48];
+        let Some(folded) = folded.get_mut(..word.len()) else { return false };
+        folded.copy_from_slice(word);
+        folded.make_ascii_lowercase();
+        std::str::from_utf8(folded).is_ok_and(|word| self.records.contains(word))
     }
 
     /// Whether a leaf goes.

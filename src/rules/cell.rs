@@ -132,6 +132,7 @@ impl Check {
         match (owner, element) {
             ("Coding", "code") => return Check::CodingCode,
             ("Coding", "system") => return Check::CodingSystem,
+            ("Coding", "version") => return Check::Word,
             ("Reference", "type") => return Check::TypeName,
             ("SampledData", "data" | "offsets") => return Check::Samples,
             ("Bundle.entry.response", "status") => return Check::Status,

@@ -753,6 +753,9 @@ impl Compiler {
                 self.state(key)
             });
             self.automaton.roots.insert(name, pair);
+            if !fhir::definitional(name) {
+                self.automaton.records.insert(name.to_ascii_lowercase());
+            }
         }
         self.automaton.slot = self.state(Key {
             place: Place::Slot { contained: false },

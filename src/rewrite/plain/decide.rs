@@ -329,6 +329,11 @@ impl<'u> Decider<'u> {
             }
         };
         let done = self.moved(event, form, event.rule, offset)?;
+        if let Some(unit) = self.plain.units[event.rule as usize]
+            && !shift::is_plausible(&self.text(event.start, event.end, event.escaped)?, unit)
+        {
+            return Err((Code::BadTime, event.place()));
+        }
         if matches!(done, Done::Text(_)) {
             self.offset = Some(offset);
             self.report.shifts += 1;

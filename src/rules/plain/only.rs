@@ -32,11 +32,13 @@ pub enum Kind {
     Uuid,
     /// A number, or a text that is one: at most 20 digits.
     Numeric,
+    /// A text that is a time of day, without a day.
+    Clock,
 }
 
 impl Kind {
     /// Every kind that has a name in rule files.
-    pub const NAMED: [(&'static str, Kind); 8] = [
+    pub const NAMED: [(&'static str, Kind); 9] = [
         ("string", Kind::String),
         ("number", Kind::Number),
         ("integer", Kind::Integer),
@@ -45,6 +47,7 @@ impl Kind {
         ("time", Kind::Time),
         ("uuid", Kind::Uuid),
         ("numeric", Kind::Numeric),
+        ("clock", Kind::Clock),
     ];
 }
 
@@ -63,7 +66,7 @@ pub enum Form {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Leaf {
     /// First rule by kind.
-    first: [RuleIx; 9],
+    first: [RuleIx; 10],
     /// First rule by text, sorted.
     listed: Vec<(String, RuleIx)>,
     /// Rules that make tokens: a value that comes back may be one of any of them.
@@ -96,7 +99,7 @@ pub enum Only {
 
 impl Default for Leaf {
     fn default() -> Self {
-        Leaf { first: [NO_RULE; 9], listed: Vec::new(), tokens: Vec::new(), any: NO_RULE, shifts: false }
+        Leaf { first: [NO_RULE; 10], listed: Vec::new(), tokens: Vec::new(), any: NO_RULE, shifts: false }
     }
 }
 
@@ -137,7 +140,7 @@ impl Leaf {
         let by_kind = Kind::NAMED.iter().any(|&(_, kind)| {
             let wider: &[Kind] = match kind {
                 Kind::Integer => &[Kind::Number, Kind::Numeric],
-                Kind::Code | Kind::Time | Kind::Uuid => &[Kind::String],
+                Kind::Code | Kind::Time | Kind::Uuid | Kind::Clock => &[Kind::String],
                 _ => &[],
             };
             self.first[kind as usize] == rule && !hidden(wider)
@@ -164,8 +167,13 @@ impl Leaf {
                 if let Ok(at) = self.listed.binary_search_by(|(text, _)| text.as_str().cmp(value)) {
                     rule = rule.min(self.listed[at].1);
                 }
-                let kinds: [(Kind, Is); 4] =
-                    [(Kind::Code, is_code), (Kind::Time, is_time), (Kind::Uuid, is_uuid), (Kind::Numeric, is_numeric)];
+                let kinds: [(Kind, Is); 5] = [
+                    (Kind::Code, is_code),
+                    (Kind::Time, is_time),
+                    (Kind::Uuid, is_uuid),
+                    (Kind::Numeric, is_numeric),
+                    (Kind::Clock, shift::is_time_of_day),
+                ];
                 for (kind, is) in kinds {
                     if first(kind) < rule && is(value) {
                         rule = first(kind);
