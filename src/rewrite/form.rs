@@ -27,6 +27,11 @@ fn is_form(automaton: &Automaton, check: Check, text: &[u8]) -> bool {
         Check::Nothing => true,
         Check::Code => text.len() <= 256 && text.is_ascii() && is_code(text, false),
         Check::CodingCode => text.len() <= 256 && is_code(text, text.len() <= 64),
+        Check::PublishedCode => {
+            let words = memchr::memchr(b' ', text).is_some();
+            let numbered = || text.split(|&b| b == b' ').all(|part| part.iter().any(u8::is_ascii_digit));
+            text.len() <= 256 && is_code(text, words && text.len() <= 32 && numbered())
+        }
         Check::Id => text.len() <= crate::limits::ID_CHARS_MAX && !matches!(text, b"." | b"..") && all(text, ID),
         Check::Uri => is_uri(text) && !names_record(automaton, text, true),
         Check::CodingSystem => is_uri(text) && text.contains(&b':') && !names_record(automaton, text, true),
@@ -54,6 +59,10 @@ const WORD: u8 = 4;
 const DIGIT: u8 = 8;
 /// Characters of samples (datatypes.html#SampledData).
 const SAMPLE: u8 = 16;
+/// Characters of a version: `2.71`, `4.0.1-ballot`, `20150731`.
+const VERSION: u8 = 64;
+/// Whatever separates the parts of a URL no more than a slash does, and encodes nothing.
+const PATH: u8 = 32;
 
 /// What each byte may stand in.
 const CLASSES: [u8; 256] = {
@@ -70,6 +79,12 @@ const CLASSES: [u8; 256] = {
         if c.is_ascii_alphanumeric() || c == b'-' || c == b'.' {
             classes[b] |= ID;
         }
+        if !matches!(c, b'%' | b'\\' | b'?' | b'#' | b'&' | b'=' | b';') {
+            classes[b] |= PATH;
+        }
+        if c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_' | b'+' | b'~') {
+            classes[b] |= VERSION;
+        }
         if c.is_ascii_digit() {
             classes[b] |= DIGIT;
         }
@@ -84,7 +99,13 @@ const CLASSES: [u8; 256] = {
 /// Whether there is text, all of it of this class.
 #[inline]
 fn all(text: &[u8], class: u8) -> bool {
-    !text.is_empty() && text.iter().fold(class, |seen, &b| seen & CLASSES[usize::from(b)]) != 0
+    !text.is_empty() && fold(text, class) != 0
+}
+
+/// Those of these classes to which each byte belongs.
+#[inline]
+fn fold(text: &[u8], classes: u8) -> u8 {
+    text.iter().fold(classes, |seen, &b| seen & CLASSES[usize::from(b)])
 }
 
 /// Terminologies have codes of several words; elsewhere a space stands only in a media type, behind a semicolon: `text/plain; charset=utf-8`.
@@ -145,18 +166,16 @@ fn reaches_someone(text: &[u8]) -> bool {
 
 /// A definition's name: a URI, perhaps a version behind `|` and a fragment behind `#`, and nothing that finds a record.
 fn is_canonical(automaton: &Automaton, text: &[u8]) -> bool {
-    let (url, version) = match text.iter().position(|&b| b == b'|') {
-        Some(at) => (&text[..at], &text[at + 1..]),
-        None => (text, &b"1"[..]),
+    if !is_uri(text) || memchr::memchr(b'?', text).is_some() {
+        return false;
+    }
+    let Some(at) = memchr::memchr(b'|', text) else { return !names_record(automaton, text, false) };
+    let (url, rest) = (&text[..at], &text[at + 1..]);
+    let (version, fragment) = match memchr::memchr(b'#', rest) {
+        Some(at) => (&rest[..at], &rest[at + 1..]),
+        None => (rest, &b""[..]),
     };
-    let version = version.split(|&b| b == b'#').next().unwrap_or_default();
-    is_uri(text)
-        && !text.contains(&b'?')
-        && all(version, WORD)
-        && !version.contains(&b'/')
-        && !version.contains(&b'|')
-        && !names_record(automaton, url, false)
-        && !names_record(automaton, text.rsplit(|&b| b == b'#').next().unwrap_or_default(), false)
+    all(version, VERSION) && !names_record(automaton, url, false) && !names_record(automaton, fragment, false)
 }
 
 #[inline]
@@ -238,24 +257,35 @@ fn is_time(text: &[u8]) -> bool {
 /// Whether a URL names a record: some segment of it is called like a type of records, in whatever case (`exact`: in its own) and percent-encoded
 /// or not, and something follows. What is called so behind a definitional type is the name of a definition: `StructureDefinition/Patient`.
 pub(super) fn names_record(automaton: &Automaton, text: &[u8], exact: bool) -> bool {
-    if text.contains(&b'%') {
+    if fold(text, PATH) != 0 {
+        // Nearly always: nothing but slashes separates.
+        return names_in(automaton, text, exact, |text| memchr::memchr(b'/', text));
+    }
+    if memchr::memchr(b'%', text).is_some() {
         return match percent_decoded(text) {
             Some(decoded) => names_record(automaton, &decoded, exact),
             None => true, // encoded more than once: nobody can tell what it means
         };
     }
-    let mut parts = text.split(|b| matches!(b, b'/' | b'\\' | b'?' | b'#' | b'&' | b'=' | b';'));
-    let (mut named, mut before): (bool, &[u8]) = (false, b"");
-    parts.any(|part| {
-        if part.is_empty() {
-            return false;
+    let separates = |b: &u8| matches!(b, b'/' | b'\\' | b'?' | b'#' | b'&' | b'=' | b';');
+    names_in(automaton, text, exact, |text| text.iter().position(separates))
+}
+
+fn names_in(automaton: &Automaton, text: &[u8], exact: bool, separator: impl Fn(&[u8]) -> Option<usize>) -> bool {
+    let (mut rest, mut named, mut before): (&[u8], bool, &[u8]) = (text, false, b"");
+    while let Some(end) = separator(rest) {
+        let part = &rest[..end];
+        rest = &rest[end + 1..];
+        let Some(&first) = part.first() else { continue };
+        if named {
+            return true;
         }
-        let follows = named;
-        let is = |part: &[u8]| automaton.is_record(part) && (!exact || is_type(automaton, part));
-        named = named || part[0].is_ascii_alphabetic() && is(part) && !is_definitional(before);
+        let begins = if exact { first.is_ascii_uppercase() } else { first.is_ascii_alphabetic() };
+        let is = || automaton.is_record(part) && (!exact || is_type(automaton, part));
+        named = begins && part.last() != Some(&b':') && is() && !is_definitional(before);
         before = part;
-        follows
-    })
+    }
+    named && !rest.is_empty()
 }
 
 fn is_type(automaton: &Automaton, part: &[u8]) -> bool {
@@ -351,6 +381,9 @@ mod tests {
         check(Check::CodingCode, " first", false);
         check(Check::CodingCode, "Ada\u{a0}Ng", false);
         check(Check::CodingCode, "Ångström", true);
+        check(Check::PublishedCode, "8302-2", true);
+        check(Check::PublishedCode, "A54.4† M73.04*", true);
+        check(Check::PublishedCode, "Ada Lovelace 1815", false);
         check(Check::CodingCode, &"word ".repeat(14), false);
         check(Check::Id, "a.b-C1", true);
         check(Check::Id, "..", false);

@@ -323,9 +323,9 @@ impl Engine {
                         match &parts[..] {
                             [system, code] => {
                                 let (system, code) = (read(system), read(code));
+                                let fits = |check| code.is_empty() || formed(check, &code);
                                 formed(Check::CodingSystem, &system)
-                                    && (code.is_empty() || formed(Check::CodingCode, &code))
-                                    && self.code_is_kept(resource_type, &coding(place), &system)
+                                    && self.code_is_kept(resource_type, &coding(place), &system, fits)
                             }
                             _ => false,
                         }
@@ -691,7 +691,7 @@ impl Engine {
         out: &mut String,
         way: &Way<'_>,
     ) -> Changed {
-        if !codings.iter().all(|coding| self.code_is_kept(resource_type, coding, HL7_SYSTEM)) {
+        if !codings.iter().all(|coding| self.code_is_kept(resource_type, coding, HL7_SYSTEM, |_| true)) {
             return Err(Code::SearchUnanswerable);
         }
         out.push_str(code);
@@ -736,14 +736,15 @@ impl Engine {
         classes.into_iter().map(|class| &self.classes[usize::from(class)]).collect()
     }
 
-    fn code_is_kept(&self, resource_type: &str, coding: &str, system: &str) -> bool {
+    fn code_is_kept(&self, resource_type: &str, coding: &str, system: &str, fits: impl Fn(Check) -> bool) -> bool {
         let automaton = &self.rules.automaton;
         let Some(state) = self.rules.automaton.state_at(resource_type, coding) else { return false };
         !system.is_empty()
             && self.variants(state, Some(system)).into_iter().all(|variant| {
                 let Node::Object { shape, row } = automaton.states[variant as usize].node else { return false };
                 let edge = automaton.shapes[shape as usize].edge(b"code");
-                edge.and_then(|e| automaton.leaf(automaton.target(row, e))).is_some_and(|l| l.action == Action::Keep)
+                edge.and_then(|e| automaton.leaf(automaton.target(row, e)))
+                    .is_some_and(|l| l.action == Action::Keep && fits(l.check))
             })
     }
 

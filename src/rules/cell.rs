@@ -98,8 +98,10 @@ pub enum Check {
     Nothing,
     /// `code`.
     Code,
-    /// `Coding.code`: terminologies have codes of several words.
+    /// `Coding.code`, where codes of systems cross that the pack lists by itself: some have several words.
     CodingCode,
+    /// `Coding.code` of published terminologies: no words in it, but for pairs of codes (ICD-10-GM: `A54.4† M73.04*`).
+    PublishedCode,
     /// `id`.
     Id,
     /// `uri`, `url`, `oid`, `uuid`.

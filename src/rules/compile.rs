@@ -370,6 +370,8 @@ struct Compiler {
     as_of: Option<Day>,
     search: Vec<Parameter>,
     keep_systems: Vec<String>,
+    /// No system but those of published terminologies keeps its codes.
+    only_published: bool,
     keep_codes: u16,
     other_codes: u16,
     undecided: BTreeMap<&'static str, String>,
@@ -482,6 +484,7 @@ impl Compiler {
             as_of,
             search: Vec::new(),
             keep_systems: Vec::new(),
+            only_published: false,
             keep_codes: 0,
             other_codes: 0,
             undecided: BTreeMap::new(),
@@ -625,6 +628,7 @@ impl Compiler {
                 self.keep_systems.push(system.value.clone());
             }
         }
+        self.only_published = file.codes.keep_systems.iter().all(|system| system.value == "standard");
         self.keep_systems.sort();
         self.keep_systems.dedup();
         let line = At::from(file.codes.others.referenced);
@@ -1251,7 +1255,12 @@ impl Compiler {
                 Action::Other { .. } => watch |= WATCH_OUT,
             }
         }
-        let check = Check::of(definition.name, element.name, primitive);
+        let mut check = Check::of(definition.name, element.name, primitive);
+        // What a Coding of any system may keep, by whichever rule, is not of published terminologies only.
+        let listed = coded && key.listed == Some(true) && key.element.is_none() && key.types.is_none();
+        if check == Check::CodingCode && listed && self.only_published {
+            check = Check::PublishedCode;
+        }
         let keeps = |rule: &u16| self.rules[*rule as usize].action == Action::Keep;
         if check != Check::Nothing && possible.iter().any(keeps) {
             watch |= if possible.iter().all(keeps) { CHECKED } else { CHECKED_LATE };
