@@ -22,7 +22,7 @@ use crate::rules::Unknown;
 use crate::rules::automaton::{
     Automaton, CHECKED, Edge, Form, MODIFIER, NO_SWITCH, Node, OPENED, REMOVED_WHOLE, StateId, WATCH_BACK, WATCH_OUT,
 };
-use crate::rules::cell::{Cell, FACT, FRAME, GONE, KEPT, Kind, NULLABLE, SURE, SYSTEM};
+use crate::rules::cell::{Cell, Check, FACT, FRAME, GONE, KEPT, Kind, NULLABLE, SURE, SYSTEM};
 
 /// No event.
 pub const NONE: u32 = u32::MAX;
@@ -216,8 +216,15 @@ pub struct Scanner {
     name: Vec<u8>,
     /// Which member came last after which.
     guesses: Box<[Edge; GUESSES]>,
+    /// URIs of this stream that were found well formed: the same few systems and profiles come again and again.
+    uris: Vec<(Check, Vec<u8>)>,
     resources: usize,
 }
+
+/// URIs remembered, by hash; a power of two.
+const URIS: usize = 64;
+/// Longest of them, in bytes.
+const URI_BYTES_MAX: usize = 128;
 
 impl Scanner {
     /// A new scanner in the emptied buffers of this one.
@@ -230,8 +237,36 @@ impl Scanner {
             spill: emptied(self.spill),
             name: emptied(self.name),
             guesses: self.guesses,
+            uris: Vec::new(),
             resources: 0,
         }
+    }
+
+    /// Whether a value that is kept has its form.
+    #[inline]
+    fn is_formed(&mut self, automaton: &Automaton, check: Check, text: &[u8], escaped: bool) -> bool {
+        if !matches!(check, Check::Uri | Check::CodingSystem | Check::Canonical)
+            || escaped
+            || text.len() > URI_BYTES_MAX
+        {
+            return is_formed(automaton, check, text, escaped);
+        }
+        if self.uris.is_empty() {
+            self.uris.resize_with(URIS, || (Check::Nothing, Vec::new()));
+        }
+        let tail = text.last_chunk::<8>().map_or(0, |tail| u64::from_le_bytes(*tail));
+        let mixed = (tail ^ text.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let known = &mut self.uris[(mixed >> 58) as usize % URIS];
+        if known.0 == check && known.1 == text {
+            return true;
+        }
+        let formed = is_formed(automaton, check, text, false);
+        if formed {
+            known.0 = check;
+            known.1.clear();
+            known.1.extend_from_slice(text);
+        }
+        formed
     }
 }
 
@@ -244,6 +279,7 @@ impl Default for Scanner {
             spill: Vec::new(),
             name: Vec::new(),
             guesses: Box::new([0; GUESSES]),
+            uris: Vec::new(),
             resources: 0,
         }
     }
@@ -623,7 +659,7 @@ impl<S: Search> Walk<'_, S> {
                             cell = automaton.cell(top.row, edge);
                             asked = cell.flags & top.watch;
                         }
-                        if asked & u16::from(CHECKED) != 0 && !is_formed(automaton, cell.check, text, escaped) {
+                        if asked & u16::from(CHECKED) != 0 && !scanner.is_formed(automaton, cell.check, text, escaped) {
                             return refuse(Code::BadValue, p);
                         }
                         if asked & !u16::from(CHECKED) != 0 {
