@@ -154,7 +154,9 @@ fn start(origin: Origin) -> ExitCode {
         Err(error) => return failed(&error),
     };
     let watch = Watch::new(files.into_inner());
-    match runtime.block_on(serve(origin, settings, watch)) {
+    let served = runtime.block_on(serve(origin, settings, watch));
+    runtime.shutdown_background(); // a file system that does not answer must not hold the end up
+    match served {
         Ok(true) => ExitCode::from(super::DONE),
         Ok(false) => ExitCode::from(super::REFUSED),
         Err(error) => failed(&error),
@@ -253,6 +255,7 @@ fn log_to_stderr() {
         .flatten_event(true)
         .with_env_filter(tracing_subscriber::EnvFilter::new(level))
         .with_writer(proxy::access::Stderr::default)
+        .log_internal_errors(false) // it would say so on standard error, and panic where that is closed
         .finish();
     let _ = tracing::subscriber::set_global_default(subscriber); // a second start in one process keeps the first
 }

@@ -11,8 +11,8 @@ use crate::rewrite::Refusal;
 use prometheus::IntCounter;
 use std::cell::RefCell;
 use std::io::{self, Write as _};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -54,6 +54,8 @@ pub enum Line {
 
 enum Message {
     Line(Line),
+    /// Some other event of this process, as it is to be written.
+    Event(Vec<u8>),
     /// Says that everything handed in before was written.
     Flush(oneshot::Sender<()>),
 }
@@ -77,6 +79,7 @@ impl AccessLog {
             HELD.set(Some(Vec::new()));
             run(&waiting, write);
         })?;
+        let _ = EVENTS.set(queue.clone()); // of several proxies in one process the first one's thread writes the events of all
         Ok(AccessLog { queue, dropped })
     }
 
@@ -110,6 +113,7 @@ fn run(waiting: &Receiver<Message>, mut write: impl FnMut(Line)) {
         for message in std::iter::once(message).chain(waiting.try_iter()) {
             match message {
                 Message::Line(line) => write(line),
+                Message::Event(bytes) => _ = Stderr.write(&bytes),
                 Message::Flush(done) => {
                     let_go();
                     let _ = done.send(()); // who no longer waits need not know
@@ -121,6 +125,9 @@ fn run(waiting: &Receiver<Message>, mut write: impl FnMut(Line)) {
         std::thread::sleep(ACCESS_PAUSE);
     }
 }
+
+/// Where events go: to the thread that writes, so that a reader that stalls or is gone stops no other thread.
+static EVENTS: OnceLock<SyncSender<Message>> = OnceLock::new();
 
 thread_local! {
     /// Of the thread that writes the log: what it has not yet handed to the system.
@@ -136,13 +143,18 @@ fn let_go() {
         if let Some(held) = held
             && !held.is_empty()
         {
-            let _ = io::stderr().write_all(held);
+            // A batch that was not written to its end leaves half a line.
+            let torn = io::stderr().write_all(held).is_err();
             held.clear();
+            if torn {
+                held.push(b'\n');
+            }
         }
     });
 }
 
-/// Standard error for this process's events: each at once, but for the lines of exchanges, which go together.
+/// Standard error for this process's events, those of exchanges and all others: they go through the thread that writes. Writing never fails and never
+/// waits: an event that finds the queue full is dropped, as a line is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stderr;
 
@@ -154,7 +166,10 @@ impl io::Write for Stderr {
             Some(held.len() >= HELD_BYTES_MAX)
         });
         match full {
-            None => return io::stderr().write(bytes),
+            None => match EVENTS.get() {
+                Some(queue) => _ = queue.try_send(Message::Event(bytes.to_vec())),
+                None => _ = io::stderr().write_all(bytes), // before anything is served
+            },
             Some(true) => let_go(),
             Some(false) => {}
         }

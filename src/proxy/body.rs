@@ -5,7 +5,7 @@
 //! peer can take half a message for a whole one. Nothing is spawned: if nobody reads, nothing is read.
 
 use super::audit::{Audit, Occasion, Reveal};
-use super::limits::{BATCH_BYTES, BODY_STALL_TIMEOUT, PACKED_BYTES_MIN};
+use super::limits::{BATCH_BYTES, BODY_STALL_TIMEOUT, PACKED_BYTES_MIN, TURN_BYTES};
 use super::metrics::{Direction, Metrics};
 use super::respond::{CallerError, Failure, OwnError, UpstreamError};
 use super::upstream::Place;
@@ -188,6 +188,8 @@ pub struct Rewriting {
     rewriter: Rewriter,
     /// Rewritten, not yet let go.
     output: Vec<u8>,
+    /// Plain bytes of the source so far.
+    taken: u64,
     /// The rewriter has accepted the end.
     finished: bool,
     state: State,
@@ -228,6 +230,7 @@ impl Rewriting {
             encoder: None,
             rewriter,
             output: Vec::new(),
+            taken: 0,
             finished: false,
             state: State::Reading,
             direction,
@@ -341,9 +344,14 @@ impl Rewriting {
         }
     }
 
-    /// Rewrites until `want` bytes are ready or the end has come.
+    /// Rewrites until `want` bytes are ready, the end has come, or others should have their turn.
     fn poll_fill(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<(), Failure>> {
+        let turn = self.taken + TURN_BYTES as u64;
         while !self.finished && self.output.len() < want {
+            if self.taken >= turn {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             match self.unpack() {
                 Ok(false) => {}
                 Ok(true) => continue,
@@ -392,6 +400,7 @@ impl Rewriting {
     }
 
     fn rewrite(&mut self, data: &[u8]) -> Result<(), Failure> {
+        self.taken += data.len() as u64;
         let started = Instant::now();
         let done = self.rewriter.write(data, &mut self.output);
         self.working += started.elapsed();

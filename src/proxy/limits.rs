@@ -3,6 +3,7 @@
 //! What a site may tune stands in [`Tunable`]; the rest are promises. The core's own bounds are `crate::limits`.
 
 use std::num::NonZero;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What a configuration may set under `limits`.
@@ -31,12 +32,18 @@ impl Default for Tunable {
             connections: 2048,
             per_address: CONNECTIONS_MAX,
             exchanges: 512,
-            threads: std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX),
+            threads: cores(),
             stall: WRITE_STALL_TIMEOUT,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(25),
         }
     }
+}
+
+/// Cores for this process when it was first asked: a quota that changes later must not make a reload another configuration.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX))
 }
 
 /// Largest value of `connections` and `exchanges`: file descriptors end near here.
@@ -206,3 +213,10 @@ pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 const _: () = assert!(crate::limits::URL_BYTES_MAX < HEAD_BYTES_MAX && HEAD_BYTES_MAX < BUFFER_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES >= HOLD_BYTES, "what was held leaves as one batch");
+
+/// How long the threads may take to drop what is still open at the end.
+pub const WORKERS_END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Plain bytes of one body that are rewritten before the other connections of its thread have their turn: a few milliseconds. A body that expands a
+/// hundredfold, or of which little is left, would else hold them up.
+pub const TURN_BYTES: usize = 1 << 20;

@@ -215,8 +215,8 @@ async fn supervise(
         () = stop.notified() => {}
     }
     let limits = shared.serving.load().settings.limits;
-    tracing::info!("draining");
     phase.send_replace(Phase::Leaving);
+    tracing::info!("draining");
     tokio::time::sleep(limits.drain_delay).await;
     phase.send_replace(Phase::Draining);
     let all = async {
@@ -226,7 +226,9 @@ async fn supervise(
     };
     let in_time = tokio::time::timeout(limits.drain_timeout, all).await.is_ok();
     phase.send_replace(Phase::Ended);
-    shared.access.flush(limits::ACCESS_FLUSH_TIMEOUT).await;
+    // What was aborted has its line in the log before that is closed.
+    let _ = tokio::time::timeout(limits::WORKERS_END_TIMEOUT, shared.workers.ended()).await;
     tracing::info!(in_time, "ended");
+    shared.access.flush(limits::ACCESS_FLUSH_TIMEOUT).await;
     in_time
 }

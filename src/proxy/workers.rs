@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 thread_local! {
     static HERE: Cell<usize> = const { Cell::new(0) };
@@ -21,7 +21,11 @@ pub fn here() -> usize {
 }
 
 /// The workers of one proxy.
-pub struct Workers(Vec<Worker>);
+pub struct Workers {
+    all: Vec<Worker>,
+    /// Closed once the last of them has ended.
+    living: tokio::sync::Mutex<mpsc::Receiver<()>>,
+}
 
 struct Worker {
     runtime: Handle,
@@ -29,15 +33,26 @@ struct Worker {
     open: Arc<AtomicUsize>,
 }
 
+/// Threads of one worker for what blocks: asking for names.
+const BLOCKING_THREADS_MAX: usize = 16;
+
 impl Workers {
-    /// Starts so many. They end, and drop what they still have, when the phase says so or nobody is left to say it.
+    /// Starts so many, at least one. They end, and drop what they still have, when the phase says so or nobody is left to say it.
     pub fn start(threads: usize, phase: &watch::Receiver<Phase>) -> io::Result<Workers> {
-        (1..=threads).map(|place| Worker::start(place, phase.clone())).collect::<io::Result<_>>().map(Workers)
+        let (lives, living) = mpsc::channel(1);
+        let start = |place| Worker::start(place, phase.clone(), lives.clone());
+        let all = (1..=threads.max(1)).map(start).collect::<io::Result<_>>()?;
+        Ok(Workers { all, living: tokio::sync::Mutex::new(living) })
+    }
+
+    /// Returns once all have ended and dropped what they had.
+    pub async fn ended(&self) {
+        let _ = self.living.lock().await.recv().await; // nobody sends: it is closed
     }
 
     /// Gives a connection to the worker that has the fewest. What it makes of it begins and ends there.
     pub fn give<F: Future<Output = ()> + Send + 'static>(&self, connection: F) {
-        let Some(worker) = self.0.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed)) else { return };
+        let Some(worker) = self.all.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed)) else { return };
         let held = Held::new(&worker.open);
         worker.runtime.spawn(async move {
             let _held = held;
@@ -47,14 +62,37 @@ impl Workers {
 }
 
 impl Worker {
-    fn start(place: usize, mut phase: watch::Receiver<Phase>) -> io::Result<Worker> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
+    fn start(place: usize, mut phase: watch::Receiver<Phase>, lives: mpsc::Sender<()>) -> io::Result<Worker> {
+        let (made, makes) = std::sync::mpsc::channel();
         std::thread::Builder::new().name(format!("worker-{place}")).spawn(move || {
+            let built = Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build();
+            let runtime = match built {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    let _ = made.send(Err(error));
+                    return;
+                }
+            };
+            let _ = made.send(Ok(runtime.handle().clone()));
             HERE.set(place);
+            let fatal = Fatal;
             let _ = runtime.block_on(phase.wait_for(|phase| *phase == Phase::Ended));
+            runtime.shutdown_background();
+            std::mem::forget(fatal);
+            drop(lives);
         })?;
-        Ok(Worker { runtime: handle, open: Arc::default() })
+        let runtime = makes.recv().map_err(io::Error::other)??;
+        Ok(Worker { runtime, open: Arc::default() })
+    }
+}
+
+/// A panic in a connection ends that connection; one of the event loop itself would leave a worker that takes every connection, having the
+/// fewest, and serves none. Whoever supervises the process starts it anew.
+struct Fatal;
+
+impl Drop for Fatal {
+    fn drop(&mut self) {
+        std::process::abort();
     }
 }
 
@@ -77,13 +115,12 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
 
     #[test]
     fn connections_go_to_the_worker_with_the_fewest_and_end_with_the_proxy() {
         let (phase, seen) = watch::channel(Phase::Serving);
         let workers = Workers::start(3, &seen).unwrap();
-        let (told, tells) = mpsc::channel();
+        let (told, tells) = std::sync::mpsc::channel();
         for _ in 0..9 {
             let told = told.clone();
             workers.give(async move {
@@ -97,6 +134,7 @@ mod tests {
         drop(told);
         phase.send_replace(Phase::Ended);
         assert!(tells.recv().is_err(), "what is still open is dropped");
+        Builder::new_current_thread().build().unwrap().block_on(workers.ended());
         assert_eq!(here(), 0);
     }
 }

@@ -29,8 +29,10 @@ fn is_form(automaton: &Automaton, check: Check, text: &[u8]) -> bool {
         Check::CodingCode => text.len() <= 256 && is_code(text, text.len() <= 64),
         Check::PublishedCode => {
             let words = memchr::memchr(b' ', text).is_some();
-            let numbered = || text.split(|&b| b == b' ').all(|part| part.iter().any(u8::is_ascii_digit));
-            text.len() <= 256 && is_code(text, words && text.len() <= 32 && numbered())
+            // Names have capitals: words of a code are small, or numbered.
+            let small = |part: &[u8]| part.iter().any(u8::is_ascii_digit) || part.iter().all(u8::is_ascii_lowercase);
+            let fits = || text.len() <= 32 && text.split(|&b| b == b' ').all(small);
+            text.len() <= 256 && is_code(text, words && fits())
         }
         Check::Id => text.len() <= crate::limits::ID_CHARS_MAX && !matches!(text, b"." | b"..") && all(text, ID),
         Check::Uri => is_uri(text) && !names_record(automaton, text, true),
@@ -166,7 +168,7 @@ fn reaches_someone(text: &[u8]) -> bool {
 
 /// A definition's name: a URI, perhaps a version behind `|` and a fragment behind `#`, and nothing that finds a record.
 fn is_canonical(automaton: &Automaton, text: &[u8]) -> bool {
-    if !is_uri(text) || memchr::memchr(b'?', text).is_some() {
+    if !is_uri(text) {
         return false;
     }
     let Some(at) = memchr::memchr(b'|', text) else { return !names_record(automaton, text, false) };
@@ -373,7 +375,7 @@ mod tests {
         check(Check::Uri, "Tel:+4930", false);
         check(Check::Uri, "sip:ada@x.org", false);
         check(Check::Canonical, "mailto:ng@example.org", false);
-        check(Check::Canonical, "http://x.example/Questionnaire/1?q=2", false);
+        check(Check::Canonical, "http://snomed.info/sct?fhir_vs", true);
         check(Check::Canonical, "http://x.example/Questionnaire/1|a/b", false);
         check(Check::Canonical, "#q1", true);
         check(Check::CodingCode, "two words", true);

@@ -862,7 +862,7 @@ fn is_system(automaton: &Automaton, text: &str) -> bool {
     let rest = text.get(scheme.len() + 1..).unwrap_or_default();
     named
         && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
-        && (rest.starts_with("//") || scheme.eq_ignore_ascii_case("urn") && rest.contains(':'))
+        && (rest.starts_with('/') || scheme.eq_ignore_ascii_case("urn") && rest.contains(':'))
         && !text.contains('|')
         && is_formed(automaton, Check::CodingSystem, text.as_bytes(), false)
 }

@@ -100,7 +100,7 @@ pub enum Check {
     Code,
     /// `Coding.code`, where codes of systems cross that the pack lists by itself: some have several words.
     CodingCode,
-    /// `Coding.code` of published terminologies: no words in it, but for pairs of codes (ICD-10-GM: `A54.4† M73.04*`).
+    /// `Coding.code` of published terminologies: no words in it but small ones, and pairs of codes (ICD-10-GM: `A54.4† M73.04*`).
     PublishedCode,
     /// `id`.
     Id,

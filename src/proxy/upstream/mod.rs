@@ -91,6 +91,7 @@ impl Upstream {
                     route: route.to_owned(),
                     origin: origin.clone(),
                     metrics: metrics.clone(),
+                    threads,
                     known: Known::new(settings),
                 };
                 let labels = [route, origin.as_str()];
@@ -259,6 +260,7 @@ struct Seed {
     route: String,
     origin: String,
     metrics: Arc<Metrics>,
+    threads: usize,
     known: Arc<Known>,
 }
 
@@ -266,9 +268,9 @@ impl Endpoint {
     /// The connections of this thread. Must be called inside a runtime.
     fn pool(&self) -> &Arc<Pool> {
         self.pools[workers::here()].get_or_init(|| {
-            let Seed { settings, route, origin, metrics, known } = &self.seed;
+            let Seed { settings, route, origin, metrics, threads, known } = &self.seed;
             let labels = [route.as_str(), origin.as_str()];
-            let pool = Arc::new(Pool::new(settings, origin, &labels, metrics, known.clone()));
+            let pool = Arc::new(Pool::new(settings, origin, &labels, metrics, *threads, known.clone()));
             let sweeper = tokio::spawn(sweep(pool.clone(), settings.idle)).abort_handle();
             self.sweepers.lock().unwrap_or_else(PoisonError::into_inner).push(sweeper);
             pool

@@ -94,6 +94,9 @@ pub(super) struct Pool {
     connect: Duration,
     idle: Duration,
     kept: Mutex<Kept>,
+    /// Connections kept at most: this thread's share of those of the endpoint.
+    idle_max: usize,
+    two_max: usize,
     known: Arc<Known>,
     dialing: tokio::sync::Mutex<()>,
     open: IntGauge,
@@ -111,6 +114,7 @@ impl Pool {
         origin: &str,
         labels: &[&str; 2],
         metrics: &Metrics,
+        threads: usize,
         known: Arc<Known>,
     ) -> Pool {
         let mut tcp = HttpConnector::new();
@@ -140,6 +144,8 @@ impl Pool {
             connect: settings.connect,
             idle: settings.idle,
             kept: Mutex::default(),
+            idle_max: (l::UPSTREAM_IDLE_MAX / threads).max(1),
+            two_max: (l::UPSTREAM_H2_CONNECTIONS_MAX / threads).max(1),
             known,
             dialing: tokio::sync::Mutex::new(()),
             open: metrics.upstream_connections.with_label_values(labels),
@@ -189,7 +195,7 @@ impl Pool {
     fn at_hand(&self, fresh: bool) -> Option<Taken> {
         let mut kept = lock(&self.kept);
         kept.two.retain(|channel| !channel.sender.is_closed());
-        let full = kept.two.len() >= l::UPSTREAM_H2_CONNECTIONS_MAX;
+        let full = kept.two.len() >= self.two_max;
         let room = self.known.allowed.load(Ordering::Relaxed).clamp(1, l::H2_STREAMS_MAX as usize);
         let least = kept.two.iter().min_by_key(|channel| channel.streams.load(Ordering::Relaxed));
         if let Some(channel) = least.filter(|channel| full || channel.streams.load(Ordering::Relaxed) < room) {
@@ -219,6 +225,7 @@ impl Pool {
         let io = self.connector.clone().call(self.origin.clone()).await.ok()?;
         let open = Open::new(&self.open);
         if io.connected().is_negotiated_h2() {
+            self.known.shares.store(true, Ordering::Relaxed);
             let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(l::UPSTREAM_H2_STREAM_WINDOW_BYTES)
@@ -277,7 +284,7 @@ impl Pool {
             }
             let Some(pool) = pool.upgrade() else { return };
             let mut kept = lock(&pool.kept);
-            if kept.one.len() < l::UPSTREAM_IDLE_MAX {
+            if kept.one.len() < pool.idle_max {
                 kept.one.push((sender, Instant::now()));
             }
         });
