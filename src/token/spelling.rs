@@ -209,7 +209,7 @@ pub(super) const SHORT_SEALED_BYTES: usize = 96;
 /// Appends a token: its header, then the sealed bytes as `body_chars` symbols, most significant bit first, zero bits after.
 pub(super) fn write_token(header: &Spelled, sealed: &[u8], out: &mut String) {
     const STRIDE_BYTES: usize = SHORT_SEALED_BYTES;
-    const _: () = assert!(STRIDE_BYTES % 3 == 0, "a stride ends with a symbol");
+    const _: () = assert!(STRIDE_BYTES.is_multiple_of(3), "a stride ends with a symbol");
     let (mut text, mut at) = ([0; HEADER_CHARS_MAX + STRIDE_BYTES / 3 * 4 + 8], header.len);
     text[..at].copy_from_slice(header.as_bytes());
     out.reserve(at + body_chars(sealed.len()));
@@ -326,7 +326,7 @@ fn valued(symbols: u64) -> (u64, u64) {
     let (dash, zero, upper, lower) = (least(b'-'), least(b'0'), least(b'A'), least(b'a'));
     let symbol = dash - least(b'.' + 1) + zero - least(b'9' + 1) + upper - least(b'Z' + 1) + lower - least(b'z' + 1);
     let values = low + dash * 17 - zero * 13 - upper * 69 - lower * 6;
-    (values & ONES * 0x3F, (symbol ^ ONES) | wide)
+    (values & (ONES * 0x3F), (symbol ^ ONES) | wide)
 }
 
 #[cfg(test)]
